@@ -1,0 +1,303 @@
+"""Requests and answers of the HTTP interface, as Pydantic models.
+
+Log positions are written `topic/partition/offset`, as in causation; instants are RFC 3339 in UTC.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}$")]
+PositionText = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+/\d+/\d+$", examples=["controlplane.submissions/3/1042"])]
+
+
+class Model(BaseModel):
+    """Strict about what it does not know, so that a typing error is an answer and not a surprise."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Phase(StrEnum):
+    """Where a job stands; `UNKNOWN` is never stored, it is what an unknown id gets."""
+
+    SUBMITTED = "SUBMITTED"
+    QUEUED = "QUEUED"
+    DELAYED = "DELAYED"
+    ROUTED = "ROUTED"
+    RUNNING = "RUNNING"
+    RETRYING = "RETRYING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    REJECTED = "REJECTED"
+
+
+class RetryOptions(Model):
+    """How failed attempts are repeated; unset fields are the job type's defaults."""
+
+    max_attempts: int = Field(3, ge=1, le=1000)
+    initial_backoff_seconds: float = Field(1.0, ge=0)
+    multiplier: float = Field(2.0, ge=1)
+    max_backoff_seconds: float = Field(60.0, ge=0)
+    max_lost_attempts: int = Field(5, ge=1, le=1000)
+    never_retry: list[str] = []
+
+
+class TimeoutOptions(Model):
+    """Limits in seconds; none by default."""
+
+    attempt_seconds: float | None = Field(None, gt=0)
+    queue_seconds: float | None = Field(None, gt=0)
+    total_seconds: float | None = Field(None, gt=0)
+
+
+class JobRequest(Model):
+    """A job to run. The client mints the id: the same id again is the same job."""
+
+    job_type: Identifier = Field(examples=["image.thumbnail"])
+    payload: Any = Field(None, description="JSON value handed to the handler.")
+    job_id: Identifier | None = Field(None, description="Minted by the client, or by the gateway when it is missing.")
+    contract_major: int = Field(1, ge=0)
+    pool: Identifier = "default"
+    priority: int = Field(5, ge=0, le=9)
+    required_labels: dict[str, str] = {}
+    preferred_labels: dict[str, str] = {}
+    slots: int | None = Field(None, ge=1)
+    retry: RetryOptions | None = None
+    timeouts: TimeoutOptions | None = None
+    not_before: datetime | None = None
+    deadline: datetime | None = None
+    concurrency_key: Identifier | None = None
+    rate_key: Identifier | None = None
+    correlation_id: Identifier | None = None
+    tenant: Identifier = "default"
+
+
+class Acknowledgement(Model):
+    """A durable yes: the record stands on the log at this position."""
+
+    job_id: str | None = None
+    event_id: str
+    position: PositionText
+    correlation_id: str
+
+
+class Reflects(Model):
+    """What an answer knows: per topic and partition the next offset, and how far behind the log that is."""
+
+    positions: dict[str, dict[int, int]] = Field(
+        description="topic -> partition -> offset of the first record not reflected."
+    )
+    lag_records: int
+    lag_seconds: float
+
+
+class AttemptView(Model):
+    """One attempt of a job."""
+
+    attempt_id: str
+    attempt_number: int
+    runner_id: str
+    phase: Literal["ROUTED", "STARTED", "SUCCEEDED", "FAILED", "LOST", "CANCELLED"]
+    routed_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    fraction: float | None
+    message: str | None
+    error: dict[str, Any] | None
+    routing_reason: str | None
+
+
+class JobView(Model):
+    """A job as the log tells it."""
+
+    job_id: str
+    job_type: str
+    phase: Phase
+    pool: str
+    priority: int
+    tenant: str
+    correlation_id: str
+    submitted_at: datetime | None
+    concluded_at: datetime | None
+    attempts: list[AttemptView] = []
+    payload: Any = None
+    result: Any = None
+    error: dict[str, Any] | None = None
+    parent_job_id: str | None = None
+    waiting_for: str | None = Field(None, description="Why it waits, in words.")
+
+
+class EventView(Model):
+    """One record of the log, decoded."""
+
+    position: PositionText
+    event_id: str
+    event_type: str
+    log_time: datetime
+    occurred_at: datetime
+    correlation_id: str
+    causation: PositionText | None
+    producer: str
+    key: str
+    event: dict[str, Any]
+
+
+class Vote(Model):
+    """One assertion in favour of a value."""
+
+    assertion_id: str
+    source: str
+    confidence: float
+    reliability: float
+    log_time: datetime
+    position: PositionText
+    job_id: str | None
+
+
+class Candidate(Model):
+    """One of the values that compete, with what speaks for it."""
+
+    value: Any
+    kind: str
+    unit: str | None
+    probability: float
+    votes: list[Vote]
+
+
+class TruthView(Model):
+    """What is true of a subject's property, how sure, by which rule, and who said what."""
+
+    subject: str
+    predicate: str
+    value: Any
+    kind: str
+    unit: str | None
+    confidence: float
+    rule: str
+    conflict: bool
+    candidates: list[Candidate]
+
+
+class CausationNode(Model):
+    """One record in a causation tree, with its effects."""
+
+    event: EventView
+    effects: list["CausationNode"] = []
+
+
+class RunnerView(Model):
+    """One runner process."""
+
+    runner_id: str
+    name: str
+    pool: str
+    slots: int
+    labels: dict[str, str]
+    capabilities: list[str]
+    state: Literal["REGISTERED", "DRAINING", "LEFT"]
+    registered_at: datetime
+    last_heartbeat_at: datetime | None
+    in_flight: int
+
+
+class JobAnswer(Model):
+    """A job and what the answer reflects."""
+
+    job: JobView
+    reflects: Reflects
+
+
+class JobsAnswer(Model):
+    """A page of jobs, newest first; `next_cursor` continues."""
+
+    jobs: list[JobView]
+    next_cursor: str | None
+    reflects: Reflects
+
+
+class EventsAnswer(Model):
+    """A page of events in log order."""
+
+    events: list[EventView]
+    next_cursor: str | None
+    reflects: Reflects
+
+
+class TruthsAnswer(Model):
+    """A page of truths."""
+
+    truths: list[TruthView]
+    next_cursor: str | None
+    reflects: Reflects
+
+
+class CausationAnswer(Model):
+    """The chain up to the submission (oldest first), and the tree of effects below its start."""
+
+    chain: list[EventView]
+    tree: CausationNode
+    reflects: Reflects
+
+
+class RunnersAnswer(Model):
+    """All runners that the log knows."""
+
+    runners: list[RunnerView]
+    reflects: Reflects
+
+
+class TableDigest(Model):
+    """The digest of one projected table: sum modulo 2^256 of SHA-256 over its canonical rows, in hexadecimal."""
+
+    table: str
+    rows: int
+    digest: str
+
+
+class DigestAnswer(Model):
+    """Digests of a whole projection at a position vector."""
+
+    tables: list[TableDigest]
+    reflects: Reflects
+
+
+class SqlRequest(Model):
+    """One read-only SELECT over the documented tables."""
+
+    sql: str = Field(max_length=20_000)
+    limit_rows: int = Field(1000, ge=1, le=10_000)
+
+
+class SqlAnswer(Model):
+    """Rows of a query."""
+
+    columns: list[str]
+    rows: list[list[Any]]
+    truncated: bool
+    reflects: Reflects
+
+
+class Problem(BaseModel):
+    """Every error: an ErrorEnvelope in the outer form of RFC 9457 (application/problem+json)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str | None = None
+    error_id: str
+    category: str
+    severity: str
+    code: str
+    message: str
+    retryable: bool
+    retry_after_seconds: float | None = None
+    contract_version: dict[str, int]
+    field: str | None = None
+    expected: str | None = None
+    found: str | None = None

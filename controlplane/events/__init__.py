@@ -1,0 +1,1 @@
+"""The contract: event types, catalog, codec, identities and the ErrorEnvelope."""

@@ -1,0 +1,74 @@
+"""Settings: every process reads the same CONTROLPLANE_* environment variables, checked once at its start."""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseSettings):
+    """What may differ between two installations. Units are in the names; defaults suit one machine."""
+
+    model_config = SettingsConfigDict(env_prefix="CONTROLPLANE_", frozen=True, extra="forbid")
+
+    data_dir: Path = Field(
+        Path(".controlplane"), description="Folder of everything that the embedded stack and TruthCore keep."
+    )
+    environment: str = Field("development", description="Name shown in logs, metrics and the console.")
+
+    kafka_bootstrap: str | None = Field(
+        None, description="host:port,... of an existing Kafka; none: the embedded broker."
+    )
+    kafka_tls_ca: Path | None = Field(None, description="PEM file of the CA; set: TLS with client certificates.")
+    kafka_tls_certificate: Path | None = Field(None, description="PEM file of this service's certificate.")
+    kafka_tls_key: Path | None = Field(None, description="PEM file of this service's key.")
+    kafka_replication: Count = Field(1, description="Replicas of each topic, when topics are made.")
+    partitions_jobs: Count = Field(
+        8, description="Partitions of submissions, progress and jobs; fixed when topics are made."
+    )
+    partitions_routing: Count = Field(
+        16, description="Partitions of routing: runners' inboxes; fixed when topics are made."
+    )
+    partitions_other: Count = Field(4, description="Partitions of every other topic; fixed when topics are made.")
+
+    redis_url: SecretStr | None = Field(
+        None, description="redis://, rediss:// or unix:// URL; none: the embedded Valkey."
+    )
+    redis_namespace: str = Field("controlplane", description="Hash tag of all keys of this scheduling store.")
+
+    gateway_host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
+    gateway_port: Port = Field(8400, description="Port of the gateway; 0: a free one.")
+    gateway_url: str = Field("http://127.0.0.1:8400", description="Where clients find the gateway.")
+    truthcore_host: str = Field("127.0.0.1", description="Address that TruthCore listens on.")
+    truthcore_port: Port = Field(8401, description="Port of TruthCore; 0: a free one.")
+    truthcore_urls: str = Field("http://127.0.0.1:8401", description="Comma-separated URLs of the TruthCore replicas.")
+    truthcore_database: Path | None = Field(None, description="DuckDB file; none: truthcore.duckdb in the data folder.")
+    health_host: str = Field(
+        "127.0.0.1", description="Address of the health and metrics endpoint of JobForge and runners."
+    )
+    health_port: Port = Field(0, description="Port of that endpoint; 0: a free one.")
+
+    payload_limit_bytes: Count = Field(256 * 1024, description="Largest payload or result kept on the log.")
+    lease_seconds: float = Field(6.0, gt=0, description="An attempt is lost when its runner is silent for so long.")
+    heartbeat_seconds: float = Field(2.0, gt=0, description="Interval of runners' heartbeats.")
+    kafka_session_seconds: float = Field(6.0, gt=0, description="A JobForge instance is gone when silent for so long.")
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least severe log line written."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for programs.")
+
+
+@cache
+def settings() -> Settings:
+    """Return the settings of this process.
+
+    Raises:
+        pydantic.ValidationError: a variable holds what it cannot; the message names it.
+    """
+    return Settings()
