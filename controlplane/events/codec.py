@@ -2,7 +2,7 @@
 
 import io
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ import fastavro
 import msgspec
 from fastavro.types import Schema as ParsedSchema
 
+from controlplane.events import encoders
 from controlplane.events.catalog import EVENT_TYPES
 from controlplane.events.schemas import (
     NAMESPACE,
@@ -64,17 +65,20 @@ def schemas_by_id() -> Mapping[int, EventSchema]:
     return {schema.id: schema for schema in (*released, *current_schemas().values())}
 
 
+@cache
+def _encoder(event_class: type[msgspec.Struct]) -> tuple[bytes, Callable[[Any], bytes]]:
+    name = event_class.__name__
+    return current_schemas()[name].prefix, getattr(encoders, f"encode_{name}")
+
+
 def encode(event: msgspec.Struct) -> bytes:
     """Return the value bytes of an event.
 
     Raises:
-        ValueError, TypeError: a field holds what its schema cannot.
+        AttributeError, KeyError, TypeError, struct.error: a field holds what its schema cannot.
     """
-    schema = current_schemas()[type(event).__name__]
-    buffer = io.BytesIO()
-    buffer.write(schema.prefix)
-    fastavro.schemaless_writer(buffer, schema.parsed, msgspec.to_builtins(event, builtin_types=(bytes,)))
-    return buffer.getvalue()
+    prefix, datum = _encoder(type(event))
+    return prefix + datum(event)
 
 
 def schema_of(value: bytes) -> EventSchema:

@@ -11,7 +11,7 @@ from controlplane.events.schemas import Schema
 
 
 def _incompatibilities(reader: AvroSchema, writer: AvroSchema) -> Iterator[str]:
-    result = ReaderWriterCompatibilityChecker().get_compatibility(reader, writer)
+    result = ReaderWriterCompatibilityChecker().get_compatibility(reader, writer)  # type: ignore[no-untyped-call] # avro is only partly typed
     if result.compatibility is not SchemaCompatibilityType.compatible:
         places = sorted(result.locations) or ["/"]
         yield from (f"{message} (at {', '.join(places)})" for message in sorted(result.messages))

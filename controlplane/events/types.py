@@ -23,7 +23,7 @@ class Producer(msgspec.Struct, frozen=True, kw_only=True):
     """Service of the catalog, for example jobforge."""
     version: str
     """Version of the service that wrote it."""
-    instance: str = ''
+    instance: str = ""
     """Process identity, unique per process start."""
 
 
@@ -40,7 +40,7 @@ class EventHeader(msgspec.Struct, frozen=True, kw_only=True):
     """Position of the record that caused it; null only for what comes from outside."""
     producer: Producer
     """Who wrote it."""
-    tenant: str = 'default'
+    tenant: str = "default"
     """Tenant it belongs to."""
     actor: str | None = None
     """Who asked for it: the identity of the client or operator."""
@@ -57,7 +57,7 @@ class AlertCleared(msgspec.Struct, frozen=True, kw_only=True):
     """Code of the condition."""
     subject: str
     """What it concerned."""
-    message: str = ''
+    message: str = ""
     """For a person."""
 
 
@@ -101,7 +101,7 @@ class AttemptCancelled(msgspec.Struct, frozen=True, kw_only=True):
     """1 for the first attempt."""
     runner_id: str
     """The runner process."""
-    reason: str = ''
+    reason: str = ""
     """Why, for a person."""
     duration_micros: int = 0
     """Run time of the handler."""
@@ -195,7 +195,7 @@ class AttemptLost(msgspec.Struct, frozen=True, kw_only=True):
     """1 for the first attempt."""
     runner_id: str
     """The runner process."""
-    reason: str = ''
+    reason: str = ""
     """Why, for a person."""
 
 
@@ -214,7 +214,7 @@ class AttemptProgressed(msgspec.Struct, frozen=True, kw_only=True):
     """The runner process."""
     fraction: float
     """Done, in [0, 1]."""
-    message: str = ''
+    message: str = ""
     """For a person."""
 
 
@@ -231,7 +231,7 @@ class AttemptRevoked(msgspec.Struct, frozen=True, kw_only=True):
     """1 for the first attempt."""
     runner_id: str
     """The runner process."""
-    reason: str = ''
+    reason: str = ""
     """Why, for a person."""
 
 
@@ -264,9 +264,9 @@ class ContentReference(msgspec.Struct, frozen=True, kw_only=True):
 class Content(msgspec.Struct, frozen=True, kw_only=True):
     """A payload or a result: bytes on the event, or a reference to bytes kept elsewhere."""
 
-    content_type: str = 'application/json'
+    content_type: str = "application/json"
     """Media type of the bytes."""
-    data: bytes = b''
+    data: bytes = b""
     """The bytes; empty when referenced."""
     reference: ContentReference | None = None
     """Set when the bytes are kept elsewhere."""
@@ -366,9 +366,9 @@ class Capability(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the job type."""
     version: str
     """Version major.minor.patch of the contract."""
-    payload_schema: str = '{}'
+    payload_schema: str = "{}"
     """JSON Schema (2020-12) of the payload."""
-    result_schema: str = '{}'
+    result_schema: str = "{}"
     """JSON Schema (2020-12) of the result."""
     timeout_seconds: float | None = None
     """Default limit of one attempt."""
@@ -376,7 +376,7 @@ class Capability(msgspec.Struct, frozen=True, kw_only=True):
     """Default policy of the job type."""
     slots: int = 1
     """Slots that one attempt takes."""
-    description: str = ''
+    description: str = ""
     """For people."""
 
 
@@ -446,7 +446,7 @@ class JobCancelRequested(msgspec.Struct, frozen=True, kw_only=True):
     """Identity, time, cause, producer."""
     job_id: str
     """The job."""
-    reason: str = ''
+    reason: str = ""
     """Why, for a person."""
     kill: bool = False
     """Conclude at once instead of asking the handler to stop."""
@@ -465,7 +465,7 @@ class JobCancelled(msgspec.Struct, frozen=True, kw_only=True):
     """Attempt that was running, if any."""
     attempt_number: int = 0
     """Attempts made."""
-    reason: str = ''
+    reason: str = ""
     """Why, for a person."""
 
 
@@ -538,7 +538,7 @@ class JobRejected(msgspec.Struct, frozen=True, kw_only=True):
     """Identity, time, cause, producer."""
     job_id: str
     """The job."""
-    job_type: str = ''
+    job_type: str = ""
     """What was asked for."""
     error: ErrorEnvelope
     """Why."""
@@ -553,7 +553,7 @@ class JobReprioritiseRequested(msgspec.Struct, frozen=True, kw_only=True):
     """The job."""
     priority: int
     """0 (least) to 9 (critical)."""
-    reason: str = ''
+    reason: str = ""
     """Why, for a person."""
 
 
@@ -575,7 +575,7 @@ class JobRetryRequested(msgspec.Struct, frozen=True, kw_only=True):
     """Identity, time, cause, producer."""
     job_id: str
     """The job."""
-    reason: str = ''
+    reason: str = ""
     """Why, for a person."""
 
 
@@ -640,7 +640,7 @@ class JobRouted(msgspec.Struct, frozen=True, kw_only=True):
     """Limit of the attempt."""
     queued_at: int
     """Since when it waited."""
-    reason: str = ''
+    reason: str = ""
     """Why this runner."""
     refused: tuple[RefusedCandidate, ...] = ()
     """Runners looked at and not chosen."""
@@ -679,7 +679,7 @@ class JobSubmitted(msgspec.Struct, frozen=True, kw_only=True):
     """Major version of the job type contract."""
     payload: Content
     """Input of the handler."""
-    pool: str = 'default'
+    pool: str = "default"
     """Scheduling pool."""
     priority: int = 5
     """0 (least) to 9 (critical)."""
@@ -741,7 +741,7 @@ class PredicateDeclared(msgspec.Struct, frozen=True, kw_only=True):
     """How competing assertions are fused."""
     unit: str | None = None
     """Unit of its numbers."""
-    description: str = ''
+    description: str = ""
     """For people."""
 
 
@@ -771,7 +771,7 @@ class RunnerDraining(msgspec.Struct, frozen=True, kw_only=True):
     """Identity, time, cause, producer."""
     runner_id: str
     """The runner process: unique per process start."""
-    reason: str = ''
+    reason: str = ""
     """Why, for a person."""
 
 
@@ -797,7 +797,7 @@ class RunnerLeft(msgspec.Struct, frozen=True, kw_only=True):
     """Identity, time, cause, producer."""
     runner_id: str
     """The runner process: unique per process start."""
-    reason: str = ''
+    reason: str = ""
     """Why, for a person."""
 
 
@@ -810,7 +810,7 @@ class RunnerRegistered(msgspec.Struct, frozen=True, kw_only=True):
     """The runner process: unique per process start."""
     name: str
     """Stable name."""
-    pool: str = 'default'
+    pool: str = "default"
     """Scheduling pool that it serves."""
     slots: int
     """Attempts at once."""
@@ -857,7 +857,7 @@ class SourceDeclared(msgspec.Struct, frozen=True, kw_only=True):
     """The source."""
     reliability: float
     """Weight of its votes in [0, 1]."""
-    reason: str = ''
+    reason: str = ""
     """Why, for a person."""
 
 
@@ -897,5 +897,5 @@ class TruthRetracted(msgspec.Struct, frozen=True, kw_only=True):
     """The assertion."""
     source: Source
     """Who takes it back."""
-    reason: str = ''
+    reason: str = ""
     """Why, for a person."""
