@@ -5,13 +5,13 @@ class EmbeddedStackError(Exception):
     """The embedded stack cannot do what was asked of it."""
 
 
-class MissingDependencyError(EmbeddedStackError):
+class MissingDependency(EmbeddedStackError):
     """A package, a file or a platform that the embedded stack needs is not there."""
 
 
-class FolderInUseError(EmbeddedStackError):
+class FolderInUse(EmbeddedStackError):
     """Another running stack holds the data folder."""
 
 
-class ChildNotReadyError(EmbeddedStackError):
+class ChildNotReady(EmbeddedStackError):
     """A child process ended, or did not answer in time, before it was ready."""

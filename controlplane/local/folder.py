@@ -12,7 +12,7 @@ from typing import IO, Final
 
 import msgspec
 
-from controlplane.local.errors import FolderInUseError
+from controlplane.local.errors import FolderInUse
 
 RECORD_NAME: Final = "stack.json"
 # Someone who only looks whether the folder is held holds it for a moment; an owner waits that long.
@@ -58,7 +58,7 @@ def hold(folder: Path) -> HeldFolder:
     """Hold the data folder, making it on the first call.
 
     Raises:
-        FolderInUseError: another process holds it; the message says which and since when.
+        FolderInUse: another process holds it; the message says which and since when.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = (folder / "stack.lock").open("w")
@@ -71,7 +71,7 @@ def hold(folder: Path) -> HeldFolder:
             if time.monotonic() >= give_up:
                 lock.close()
                 record = read_record(folder)
-                raise FolderInUseError(
+                raise FolderInUse(
                     f"Expected {folder} to be free, but a stack runs on it "
                     f"(process {record.supervisor_pid}, since {record.started_at})."
                 ) from None

@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 import platformdirs
 
-from controlplane.local.errors import MissingDependencyError
+from controlplane.local.errors import MissingDependency
 
 KAFKA_VERSION: Final = "4.3.1"
 DOWNLOAD_ATTEMPTS: Final = 3
@@ -81,7 +81,7 @@ def kafka_class_path() -> tuple[Path, ...]:
     """Return the broker's jars on this machine, downloading what is missing and showing how far it is.
 
     Raises:
-        MissingDependencyError: jgo is not installed, or a jar could not be downloaded as it was pinned.
+        MissingDependency: jgo is not installed, or a jar could not be downloaded as it was pinned.
     """
     jars = pinned_jars()
     folder = kafka_folder() / "jars"
@@ -105,7 +105,7 @@ def missing_jars(jars: tuple[Jar, ...], folder: Path) -> tuple[Jar, ...]:
 
 
 def download(jars: tuple[Jar, ...], folder: Path, report: Report) -> None:
-    """Put every jar into the folder, whole and with the pinned digest, or raise MissingDependencyError."""
+    """Put every jar into the folder, whole and with the pinned digest, or raise MissingDependency."""
     total_bytes = sum(jar.size_bytes for jar in jars)
     done_bytes = 0
     counting = Lock()
@@ -134,7 +134,7 @@ def _fetch(jar: Jar, arrivals: Path, folder: Path, count: Callable[[int], None])
         from jgo.constants import MAVEN_CENTRAL_URL
         from jgo.maven import MavenContext, PythonResolver
     except ImportError as error:
-        raise MissingDependencyError(
+        raise MissingDependency(
             f"Expected the packages of the embedded stack (controlplane[embedded]), but {error.name} is not installed."
         ) from error
 
@@ -160,7 +160,7 @@ def _fetch(jar: Jar, arrivals: Path, folder: Path, count: Callable[[int], None])
             arrived.replace(folder / jar.file_name)
             return
         reason = f"what arrived has SHA-256 {found}"
-    raise MissingDependencyError(f"Expected {jar.file_name} with SHA-256 {jar.sha256}, but {reason}.")
+    raise MissingDependency(f"Expected {jar.file_name} with SHA-256 {jar.sha256}, but {reason}.")
 
 
 @contextmanager

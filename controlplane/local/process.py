@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from controlplane.local.errors import ChildNotReadyError
+from controlplane.local.errors import ChildNotReady
 
 Probe = Callable[[], str | None]
 """Returns None when the process serves, else what was found instead."""
@@ -131,7 +131,7 @@ class Child:
         """Start the process and wait until it is ready.
 
         Raises:
-            ChildNotReadyError: it ended or did not answer in time; the message quotes its log.
+            ChildNotReady: it ended or did not answer in time; the message quotes its log.
         """
         self.begin()
         self.wait_ready()
@@ -140,7 +140,7 @@ class Child:
         """Wait until the process is ready.
 
         Raises:
-            ChildNotReadyError: it ended for good or did not answer in time; the message quotes its log.
+            ChildNotReady: it ended for good or did not answer in time; the message quotes its log.
         """
         limit_seconds = self.spec.ready_within_seconds if within_seconds is None else within_seconds
         with self._changed:
@@ -148,7 +148,7 @@ class Child:
             if self._phase is Phase.READY:
                 return
             found = self._found
-        raise ChildNotReadyError(
+        raise ChildNotReady(
             f"Expected {self.name} to be ready within {limit_seconds:g} s, but {found}. "
             f"The end of {self.spec.log_file}:\n{log_tail(self.spec.log_file)}"
         )

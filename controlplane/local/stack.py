@@ -12,7 +12,7 @@ from typing import Final, Self, TypeVar
 import msgspec
 
 from controlplane.local import kafka, valkey
-from controlplane.local.errors import ChildNotReadyError, EmbeddedStackError, MissingDependencyError
+from controlplane.local.errors import ChildNotReady, EmbeddedStackError, MissingDependency
 from controlplane.local.folder import (
     HeldFolder,
     StackRecord,
@@ -57,7 +57,7 @@ class Server:
         """Start the server and wait until it serves.
 
         Raises:
-            ChildNotReadyError: it does not serve within its bound.
+            ChildNotReady: it does not serve within its bound.
         """
         self.child.start()
 
@@ -65,7 +65,7 @@ class Server:
         """Wait until the server serves, for instance after a crash that its restart heals.
 
         Raises:
-            ChildNotReadyError: it does not serve within its bound.
+            ChildNotReady: it does not serve within its bound.
         """
         self.child.wait_ready()
 
@@ -148,12 +148,12 @@ class EmbeddedStack:
         """Start both servers and wait until they serve.
 
         Raises:
-            FolderInUseError: another stack runs on the folder.
-            MissingDependencyError: a package is missing, or this platform has none.
-            ChildNotReadyError: a server did not come up; the message quotes its log.
+            FolderInUse: another stack runs on the folder.
+            MissingDependency: a package is missing, or this platform has none.
+            ChildNotReady: a server did not come up; the message quotes its log.
         """
         if sys.platform not in PLATFORMS:
-            raise MissingDependencyError(
+            raise MissingDependency(
                 f"Expected one of the platforms {', '.join(PLATFORMS)}, but this is {sys.platform}."
             )
         if self._held:
@@ -221,7 +221,7 @@ class EmbeddedStack:
             try:
                 self.kafka.wait_ready()
                 return
-            except ChildNotReadyError:
+            except ChildNotReady:
                 # Between choosing a port and listening on it, another process may have taken it.
                 self.kafka.stop()
                 if attempts_left == 0 or (is_free(node.client_port) and is_free(node.controller_port)):

@@ -88,7 +88,7 @@ class Supervisor:
         """Wait until every child is ready, each within its own bound.
 
         Raises:
-            ChildNotReadyError: one ended or did not answer in time.
+            ChildNotReady: one ended or did not answer in time.
         """
         for child in self.children.values():
             child.wait_ready()

@@ -20,7 +20,7 @@ def ready_java() -> Java:
     """Return the Java runtime with the broker's jars, downloaded and with a class cache; slow once, then instant.
 
     Raises:
-        MissingDependencyError: a package is missing or the jars could not be downloaded.
+        MissingDependency: a package is missing or the jars could not be downloaded.
     """
     java = Java(kafka_class_path())
     if java.trainable and not java.class_cache.exists():

