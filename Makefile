@@ -1,0 +1,85 @@
+# The commands that people need. `make` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := $(wildcard controlplane tests examples bench conftest.py)
+STAMP := .venv/.installed
+# One pytest worker per core, at most four (each may run a broker of its own), at least two (the tests wait more than they compute).
+WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$(( cores > 4 ? 4 : cores < 2 ? 2 : cores )))
+TESTS ?=
+SEED ?=
+UPGRADE ?=
+
+.PHONY: help
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(STAMP) ## Put everything into .venv, pinned and checked by hash; .venv/bin/controlplane is the command
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Expected Python 3.11 or newer, but $(PYTHON) is " + sys.version.split()[0] + ": make setup PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@deploy/install-locked $(BIN)/python requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+.PHONY: demo
+demo: setup ## Profile Python's standard library: over 500 jobs, two runners, conflicting claims, an audit
+	@$(BIN)/controlplane demo
+
+.PHONY: test
+test: setup ## Run all tests, slow ones last; TESTS="path -k name" chooses, SEED=7 draws other examples
+	@$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(if $(SEED),--hypothesis-profile exploring --hypothesis-seed $(SEED)) $(TESTS)
+
+.PHONY: check
+check: setup ## Formatting, lint, types, direction of imports, schema drift and compatibility
+	@$(BIN)/ruff format --check --quiet $(SOURCES)
+	@$(BIN)/ruff check --quiet $(SOURCES)
+	@$(BIN)/mypy $(SOURCES)
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m controlplane.events.check
+
+.PHONY: format
+format: setup ## Format the code and repair what can be repaired mechanically
+	@$(BIN)/ruff format --quiet $(SOURCES)
+	@$(BIN)/ruff check --quiet --fix $(SOURCES)
+
+.PHONY: bench
+bench: setup ## Measure throughput, latency and replay beside taskiq and Celery
+	@$(BIN)/controlplane bench all
+
+.PHONY: simulate
+simulate: setup ## Random histories with crashes, from a seed: make simulate SEED=7
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED))
+
+.PHONY: schemas
+schemas: setup ## Write the Python types and encoders of the events from schemas/avro
+	@$(BIN)/python -m controlplane.events.generate
+
+.PHONY: release-schemas
+release-schemas: schemas ## Keep the schemas in force as released versions, for ever
+	@$(BIN)/python -m controlplane.events.check --release
+
+.PHONY: docs
+docs: setup ## Build the documentation site into site/
+	@$(BIN)/mkdocs build --strict --quiet
+
+.PHONY: lock
+lock: ## Pin all dependencies with hashes in requirements.lock; UPGRADE=1 takes newer versions
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet pyproject.toml --all-extras --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade) --output-file requirements.lock
+
+.PHONY: audit-dependencies
+audit-dependencies: setup ## Look up known vulnerabilities of the pinned dependencies (asks a public database)
+	@$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip
+
+.PHONY: clean
+clean: ## Remove what was built or cached; data folders and .venv stay
+	@rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find $(wildcard controlplane tests examples bench) -name __pycache__ -type d -prune -exec rm -rf {} +
