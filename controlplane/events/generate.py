@@ -51,16 +51,16 @@ class UnsupportedSchema(ValueError):
 def dependencies(schema: Any) -> Iterator[str]:
     """Yield the names of the shared types that a schema uses."""
     match schema:
-        case str() if "." in schema:
-            yield schema
-        case list():
-            for branch in schema:
-                yield from dependencies(branch)
-        case {"type": "record"}:
-            for field in schema["fields"]:
+        case {"type": "record", "fields": fields}:
+            for field in fields:
                 yield from dependencies(field["type"])
         case {"items": inner} | {"values": inner}:
             yield from dependencies(inner)
+        case list():
+            for branch in schema:
+                yield from dependencies(branch)
+        case str() if "." in schema:
+            yield schema
 
 
 def in_order_of_use(schemas: Mapping[str, Schema]) -> list[str]:
