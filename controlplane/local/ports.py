@@ -2,6 +2,7 @@
 
 import random
 import socket
+import time
 from collections.abc import Collection
 from typing import Final
 
@@ -20,6 +21,13 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
         except OSError:
             return False
     return True
+
+
+def wait_until_free(ports: Collection[int], within_seconds: float) -> None:
+    """Give processes that were killed a moment to let go of their ports; return when they have, or when it is over."""
+    give_up = time.monotonic() + within_seconds
+    while not all(map(is_free, ports)) and time.monotonic() < give_up:
+        time.sleep(0.02)
 
 
 def choose_port(remembered: int | None, taken: Collection[int] = ()) -> int:

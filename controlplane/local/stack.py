@@ -25,7 +25,7 @@ from controlplane.local.folder import (
 )
 from controlplane.local.java import java_environment
 from controlplane.local.kafka import KafkaCluster, KafkaNode
-from controlplane.local.ports import choose_port, is_free
+from controlplane.local.ports import choose_port, is_free, wait_until_free
 from controlplane.local.process import ON_CRASH, Child, Restart
 from controlplane.local.supervisor import Supervisor
 from controlplane.local.training import ready_java
@@ -34,6 +34,7 @@ from controlplane.local.valkey import ValkeyNode
 PLATFORMS: Final = ("linux", "darwin")
 SOCKET_PATH_LIMIT_BYTES: Final = 100  # Linux allows 107, macOS 103.
 START_ATTEMPTS: Final = 3
+LET_GO_WITHIN_SECONDS: Final = 2.0
 KAFKA_READY_WITHIN_SECONDS: Final = 60.0
 KAFKA_STOP_WITHIN_SECONDS: Final = 20.0
 VALKEY_READY_WITHIN_SECONDS: Final = 60.0  # It answers only when it has read its file.
@@ -160,10 +161,11 @@ class EmbeddedStack:
             raise EmbeddedStackError(f"Expected a stack that is down, but the one on {self.data_dir} runs.")
         self._held = hold(self.data_dir)
         try:
-            end_leftovers(read_record(self.data_dir))
-            self._record_now = StackRecord(
-                supervisor_pid=os.getpid(), started_at=now_text(), ports=read_record(self.data_dir).ports
-            )
+            before = read_record(self.data_dir)
+            if before.supervisor_pid is not None:  # It did not stop in order.
+                end_leftovers(before)
+                wait_until_free(before.ports.values(), LET_GO_WITHIN_SECONDS)
+            self._record_now = StackRecord(supervisor_pid=os.getpid(), started_at=now_text(), ports=before.ports)
             if self._with_valkey:
                 self._begin_valkey()
             if self._with_kafka:
