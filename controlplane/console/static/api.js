@@ -1,0 +1,42 @@
+// The gateway's HTTP interface. Every error is an ErrorEnvelope; every answer says which log positions it reflects.
+
+export class Problem extends Error {
+  constructor(problem) {
+    super(problem.message ?? problem.detail ?? problem.title);
+    this.problem = problem;
+  }
+}
+
+const listeners = new Set();
+export const onReflects = (listener) => listeners.add(listener);
+
+async function answer(response) {
+  const body = response.headers.get("content-type")?.includes("json") ? await response.json() : { title: await response.text() };
+  if (!response.ok) throw new Problem({ title: response.statusText, status: response.status, ...body });
+  if (body.reflects) for (const listener of listeners) listener(body.reflects);
+  return body;
+}
+
+async function send(path, options) {
+  try {
+    return await answer(await fetch(path, options));
+  } catch (error) {
+    if (error instanceof Problem || error.name === "AbortError") throw error;
+    throw new Problem({ title: "The gateway does not answer", message: "Expected an answer from the gateway, but there was none. Is it running?" });
+  }
+}
+
+export function get(path, query = {}, signal = undefined) {
+  const entries = Object.entries(query).filter(([, value]) => value !== "" && value !== null && value !== undefined);
+  const suffix = entries.length ? `?${new URLSearchParams(entries)}` : "";
+  return send(path + suffix, { headers: { accept: "application/json" }, signal });
+}
+
+export const post = (path, body) => send(path, {
+  method: "POST", headers: { "content-type": "application/json", accept: "application/json" }, body: JSON.stringify(body),
+});
+
+export const sql = async (text, limit = 1000) => {
+  const { columns, rows } = await post("/v1/sql", { sql: text, limit_rows: limit });
+  return rows.map((row) => Object.fromEntries(columns.map((column, index) => [column, row[index]])));
+};
