@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     health_port: Port = Field(0, description="Port of that endpoint; 0: a free one.")
 
     payload_limit_bytes: Count = Field(256 * 1024, description="Largest payload or result kept on the log.")
+    content_store_url: str | None = Field(
+        None, description="fsspec URL of larger payloads and results; none: a folder in the data folder."
+    )
     lease_seconds: float = Field(6.0, gt=0, description="An attempt is lost when its runner is silent for so long.")
     heartbeat_seconds: float = Field(2.0, gt=0, description="Interval of runners' heartbeats.")
     kafka_session_seconds: float = Field(6.0, gt=0, description="A JobForge instance is gone when silent for so long.")
