@@ -70,9 +70,19 @@ def kafka_folder() -> Path:
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold the folder against every other process of this machine that prepares it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
+    """Hold the folder against every other process of this machine that prepares it.
+
+    Raises:
+        MissingDependency: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise MissingDependency(
+            f"Expected to keep the broker in {folder} (CONTROLPLANE_CACHE_DIR chooses another), but {error}."
+        ) from error
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -81,7 +91,7 @@ def kafka_class_path() -> tuple[Path, ...]:
     """Return the broker's jars on this machine, downloading what is missing and showing how far it is.
 
     Raises:
-        MissingDependency: jgo is not installed, or a jar could not be downloaded as it was pinned.
+        MissingDependency: jgo is not installed, the cache cannot be written, or a jar could not be downloaded as it was pinned.
     """
     jars = pinned_jars()
     folder = kafka_folder() / "jars"
@@ -160,7 +170,10 @@ def _fetch(jar: Jar, arrivals: Path, folder: Path, count: Callable[[int], None])
             arrived.replace(folder / jar.file_name)
             return
         reason = f"what arrived has SHA-256 {found}"
-    raise MissingDependency(f"Expected {jar.file_name} with SHA-256 {jar.sha256}, but {reason}.")
+    raise MissingDependency(
+        f"Expected {jar.file_name} with SHA-256 {jar.sha256}, but {reason}. The first start downloads the broker; without "
+        "a network, copy the cache folder of a machine that has it and name it in CONTROLPLANE_CACHE_DIR."
+    )
 
 
 @contextmanager

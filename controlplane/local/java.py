@@ -11,6 +11,7 @@ from controlplane.local.errors import MissingDependency
 from controlplane.local.jars import kafka_folder
 
 AOT_CACHE_SINCE_JAVA: Final = 25
+KEPT_CACHES: Final = 3  # One for each virtual environment that shares the folder, up to so many.
 FORMAT_WITHIN_SECONDS: Final = 60.0
 # These would change what the flags below decide, and make the class cache unusable.
 FOREIGN_VARIABLES: Final = ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "JDK_AOT_VM_OPTIONS", "CLASSPATH")
@@ -49,7 +50,11 @@ class Java:
 
     def keep_training(self) -> None:
         """Put what a training run wrote where later runs look for it."""
-        Path(f"{self.class_cache}.new").replace(self.class_cache)
+        cache = self.class_cache
+        Path(f"{cache}.new").replace(cache)
+        by_age = sorted(cache.parent.glob("classes-*.aot"), key=lambda path: path.stat().st_mtime)
+        for old in by_age[:-KEPT_CACHES]:
+            old.unlink()
 
     @property
     def trainable(self) -> bool:
@@ -59,7 +64,9 @@ class Java:
     @property
     def class_cache(self) -> Path:
         """The cache file of exactly this runtime and class path."""
-        identity = "\n".join(map(str, (self.executable, self.version, *self.class_path)))
+        # The runtime refuses a cache of jars that were touched since, so their times are part of its name.
+        jars = (f"{jar} {jar.stat().st_size} {jar.stat().st_mtime_ns}" for jar in self.class_path)
+        identity = "\n".join((str(self.executable), str(self.version), *jars))
         return kafka_folder() / f"classes-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.aot"
 
     def _vector(self, flags: Sequence[str], main_class: str, *arguments: str) -> tuple[str, ...]:

@@ -229,8 +229,7 @@ def why_not_serving(node: KafkaNode) -> str | None:
     """
     request = struct.pack(">hhih", 18, 0, 7, -1)  # ApiVersions version 0, correlation 7, no client id
     try:
-        with socket.create_connection((node.host, node.client_port), PROBE_SECONDS) as plain:
-            connection = _secured(plain, node.tls) if node.tls else plain
+        with _connected(node) as connection:
             connection.settimeout(PROBE_SECONDS)
             connection.sendall(struct.pack(">i", len(request)) + request)
             answer = connection.recv(10)
@@ -241,8 +240,12 @@ def why_not_serving(node: KafkaNode) -> str | None:
     return None
 
 
-def _secured(plain: socket.socket, tls: NodeTls) -> socket.socket:
-    context = ssl.create_default_context(cafile=os.fspath(tls.truststore))
-    context.check_hostname = False
-    context.load_cert_chain(tls.keystore)
-    return context.wrap_socket(plain)
+def _connected(node: KafkaNode) -> socket.socket:
+    plain = socket.create_connection((node.host, node.client_port), PROBE_SECONDS)
+    if node.tls is None:
+        return plain
+    context = ssl.create_default_context(cafile=os.fspath(node.tls.truststore))
+    context.check_hostname = False  # It asks its own broker, which it knows by address.
+    context.load_cert_chain(node.tls.keystore)
+    with plain:  # From here the secured socket owns the connection; this one is closed if there is none.
+        return context.wrap_socket(plain)

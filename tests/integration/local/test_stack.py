@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
 from controlplane.local.errors import FolderInUse
 from controlplane.local.folder import birth, read_record
