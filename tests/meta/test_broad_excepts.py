@@ -1,0 +1,46 @@
+"""A broad `except` hides faults. Each place that needs one is listed here with its reason."""
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from tests.meta.repository import files_named, text
+
+ALLOWED: Final[dict[str, tuple[int, str]]] = {
+    # file: (how many, why)
+}
+BROAD: Final = {"Exception", "BaseException"}
+
+
+def broad_handlers(source: str) -> Iterator[int]:
+    """Yield the line of every handler that catches anything and keeps it; one that cleans up and raises again hides nothing."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ExceptHandler) and ast.dump(node.body[-1]) != ast.dump(ast.Raise()):
+            caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+            if any(kind is None or (isinstance(kind, ast.Name) and kind.id in BROAD) for kind in caught):
+                yield node.lineno
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+            if name == "suppress" and any(isinstance(kind, ast.Name) and kind.id in BROAD for kind in node.args):
+                yield node.lineno
+
+
+def test_broad_excepts_are_only_where_a_process_supervises_its_work() -> None:
+    found = Counter(
+        name for name in files_named(".py") for _ in broad_handlers(text(name)) if name.startswith("controlplane/")
+    )
+    assert dict(found) == {name: count for name, (count, _) in ALLOWED.items()}
+
+
+def test_all_forms_of_broad_excepts_are_seen() -> None:
+    forms = [
+        "try: pass\nexcept: pass",
+        "try: pass\nexcept Exception: pass",
+        "try: pass\nexcept (ValueError, BaseException) as error: pass",
+        "with suppress(Exception): pass",
+        "with contextlib.suppress(KeyError, Exception): pass",
+    ]
+    assert [len(list(broad_handlers(form))) for form in forms] == [1] * len(forms)
+    assert list(broad_handlers("try: pass\nexcept BaseException:\n  close()\n  raise")) == []
+    assert list(broad_handlers("try: pass\nexcept (OSError, ValueError): pass")) == []
