@@ -14,6 +14,7 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -35,11 +36,19 @@ class Services(NamedTuple):
 
 @pytest.fixture(scope="session")
 def embedded_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
-    """The embedded stack of this worker, always the embedded one: tests that kill a server start it again."""
+    """The embedded stack of this worker, always the embedded one. Not for tests that harm it: see `own_stack`."""
     folder = tmp_path_factory.mktemp("stack")
     with EmbeddedStack(folder, restart=NEVER) as stack:
         yield stack
     shutil.rmtree(folder / "kafka" / "data")  # Its logs stay for whoever reads a failure.
+
+
+@pytest.fixture
+def own_stack(tmp_path: Path) -> Iterator[EmbeddedStack]:
+    """An embedded stack of the test's own, to kill, wipe and freeze; nothing restarts by itself."""
+    with EmbeddedStack(tmp_path / "stack", restart=NEVER) as stack:
+        yield stack
+    shutil.rmtree(tmp_path / "stack" / "kafka" / "data")
 
 
 @pytest.fixture(scope="session")

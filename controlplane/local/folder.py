@@ -1,6 +1,5 @@
 """The data folder of a stack: held by one process, with a file that says what runs on it and where."""
 
-import fcntl
 import os
 import shutil
 import signal
@@ -60,6 +59,8 @@ def hold(folder: Path) -> HeldFolder:
     Raises:
         FolderInUse: another process holds it; the message says which and since when.
     """
+    import fcntl  # Not on every platform; where it is missing, the stack says so before it gets here.
+
     folder.mkdir(parents=True, exist_ok=True)
     lock = (folder / "stack.lock").open("w")
     give_up = time.monotonic() + HOLD_WITHIN_SECONDS
@@ -80,6 +81,8 @@ def hold(folder: Path) -> HeldFolder:
 
 def is_held(folder: Path) -> bool:
     """Whether some process holds the data folder."""
+    import fcntl
+
     try:
         with (folder / "stack.lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

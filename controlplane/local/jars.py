@@ -1,6 +1,5 @@
 """The broker's jar files: named and pinned by digest in kafka_jars.txt, downloaded once into the user's cache folder."""
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -75,6 +74,8 @@ def exclusive(folder: Path) -> Iterator[None]:
     Raises:
         MissingDependency: the folder cannot be written.
     """
+    import fcntl  # Not on every platform; where it is missing, the stack says so before it gets here.
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("w")

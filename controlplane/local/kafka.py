@@ -19,6 +19,7 @@ BROKER_SESSION_MS: Final = 2_000
 BROKER_HEARTBEAT_MS: Final = 500
 MESSAGE_LIMIT_BYTES: Final = 1_048_588  # One MiB of records and the header of a batch.
 FLUSH_INTERVAL_MS: Final = 1_000
+SEGMENT_BYTES: Final = 256 * 2**20
 FOR_EVER: Final = -1
 PROBE_SECONDS: Final = 1.0
 assert BROKER_SESSION_MS >= 4 * BROKER_HEARTBEAT_MS  # A busy machine does not fence its own broker.
@@ -121,6 +122,8 @@ def _topics(cluster: KafkaCluster) -> dict[str, object]:
         "log.retention.ms": FOR_EVER,
         "log.retention.bytes": FOR_EVER,
         "message.max.bytes": MESSAGE_LIMIT_BYTES,
+        # After a kill the broker reads the newest segment of each partition again: this bounds how long that takes.
+        "log.segment.bytes": SEGMENT_BYTES,
         # What a broker acknowledged survives its own death; this bounds what the machine's death can take.
         "log.flush.interval.ms": FLUSH_INTERVAL_MS,
         "log.flush.scheduler.interval.ms": FLUSH_INTERVAL_MS,

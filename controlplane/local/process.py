@@ -144,8 +144,8 @@ class Child:
         """
         limit_seconds = self.spec.ready_within_seconds if within_seconds is None else within_seconds
         with self._changed:
-            self._changed.wait_for(lambda: self._phase in (Phase.READY, Phase.ENDED, Phase.DOWN), limit_seconds)
-            if self._phase is Phase.READY:
+            self._changed.wait_for(lambda: self._serves() or self._phase in {Phase.ENDED, Phase.DOWN}, limit_seconds)
+            if self._serves():
                 return
             found = self._found
         raise ChildNotReady(
@@ -262,6 +262,10 @@ class Child:
         with self._changed:
             self._exit_code = code
             self._found = f"it ended with exit code {code}" if code >= 0 else f"it was ended by signal {-code}"
+
+    def _serves(self) -> bool:
+        # The thread may not have noticed yet that the process ended.
+        return self._phase is Phase.READY and self._process is not None and self._process.poll() is None
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase

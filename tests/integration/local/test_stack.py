@@ -147,24 +147,23 @@ def test_moves_to_other_ports_when_its_own_are_taken(tmp_path: Path) -> None:
             squatter.close()
 
 
-def test_servers_survive_sigkill_with_what_they_acknowledged(tmp_path: Path) -> None:
-    with EmbeddedStack(tmp_path, restart=NEVER) as stack:
-        make_topic(stack.kafka_bootstrap, "kept")
-        write(stack.kafka_bootstrap, "kept", [b"%d" % number for number in range(500)])
-        with redis.Redis.from_url(stack.redis_url) as client:
-            client.set("kept", "yes")
-        stack.kafka.kill()
-        stack.valkey.kill()
-        assert stack.supervisor.pids() == {}
-        stack.valkey.start()
-        stack.kafka.start()
-        assert read_all(stack.kafka_bootstrap, "kept") == [b"%d" % number for number in range(500)]
-        with redis.Redis.from_url(stack.redis_url) as client:
-            assert client.get("kept") == b"yes"
-        stack.valkey.wipe()
-        stack.valkey.start()
-        with redis.Redis.from_url(stack.redis_url) as client:
-            assert client.dbsize() == 0
+def test_servers_survive_sigkill_with_what_they_acknowledged(own_stack: EmbeddedStack) -> None:
+    make_topic(own_stack.kafka_bootstrap, "kept")
+    write(own_stack.kafka_bootstrap, "kept", [b"%d" % number for number in range(500)])
+    with redis.Redis.from_url(own_stack.redis_url) as client:
+        client.set("kept", "yes")
+    own_stack.kafka.kill()
+    own_stack.valkey.kill()
+    assert own_stack.supervisor.pids() == {}
+    own_stack.valkey.start()
+    own_stack.kafka.start()
+    assert read_all(own_stack.kafka_bootstrap, "kept") == [b"%d" % number for number in range(500)]
+    with redis.Redis.from_url(own_stack.redis_url) as client:
+        assert client.get("kept") == b"yes"
+    own_stack.valkey.wipe()
+    own_stack.valkey.start()
+    with redis.Redis.from_url(own_stack.redis_url) as client:
+        assert client.dbsize() == 0
 
 
 def test_a_crashed_server_comes_back_by_itself(tmp_path: Path) -> None:
@@ -177,6 +176,18 @@ def test_a_crashed_server_comes_back_by_itself(tmp_path: Path) -> None:
         assert stack.valkey.child.restarts == 1
         assert stack.valkey.child.exit_code == -signal.SIGKILL
         wait_until(lambda: read_record(tmp_path).children["valkey"].pid == stack.valkey.pid, "the new pid on record")
+
+
+def test_a_frozen_server_is_silent_until_it_goes_on(tmp_path: Path) -> None:
+    with EmbeddedStack(tmp_path, with_kafka=False, restart=NEVER) as stack:
+        with redis.Redis.from_url(stack.redis_url, socket_timeout=0.2, retry=None) as client:
+            assert client.ping()
+            stack.valkey.suspend()
+            with pytest.raises(redis.TimeoutError):
+                client.ping()
+        stack.valkey.resume()
+        with redis.Redis.from_url(stack.redis_url, socket_timeout=20) as client:
+            assert client.ping()
 
 
 def test_nothing_outlives_a_killed_supervisor(tmp_path: Path, running_process: subprocess.Popen[bytes]) -> None:
