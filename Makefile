@@ -71,9 +71,12 @@ docs: setup ## Build the documentation site into site/
 	@$(BIN)/mkdocs build --strict --quiet
 
 .PHONY: lock
+COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links
 lock: ## Pin all dependencies with hashes in requirements.lock; UPGRADE=1 takes newer versions
-	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet pyproject.toml --all-extras --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade) --output-file requirements.lock
+	@$(COMPILE) pyproject.toml --all-extras $(if $(UPGRADE),--upgrade) --output-file requirements.lock
+	@$(COMPILE) pyproject.toml --extra tracing --extra provenance --constraint requirements.lock --output-file deploy/runtime.lock
+	@echo "hatchling" | $(COMPILE) - --constraint requirements.lock --output-file deploy/build.lock
 
 .PHONY: audit-dependencies
 audit-dependencies: setup ## Look up known vulnerabilities of the pinned dependencies (asks a public database)

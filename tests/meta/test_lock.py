@@ -1,18 +1,23 @@
-"""The lock file: everything that pyproject.toml asks for, at one version, checked by hash."""
+"""The lock files: everything that pyproject.toml asks for, at one version, checked by hash."""
 
 import re
 import tomllib
 from itertools import chain
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.meta.repository import text
 
 PROJECT = tomllib.loads(text("pyproject.toml"))
-LOCK = text("requirements.lock")
-# A name may be locked twice, at versions for different platforms or Pythons.
-PINS = re.findall(r"^([a-z0-9][\w.-]*)(?:\[[\w,-]+\])?==([\w.+!]+)", LOCK, re.MULTILINE)
+LOCKS = ("requirements.lock", "deploy/runtime.lock", "deploy/build.lock")
+
+
+def pins(lock: str) -> set[tuple[str, str]]:
+    """Return names and versions; a name may be there twice, for different platforms or Pythons."""
+    found = re.findall(r"^([a-z0-9][\w.-]*)(?:\[[\w,-]+\])?==([\w.+!]+)", text(lock), re.MULTILINE)
+    return {(canonicalize_name(name), version) for name, version in found}
 
 
 def test_what_is_asked_for_is_locked_at_a_version_that_fits() -> None:
@@ -24,7 +29,7 @@ def test_what_is_asked_for_is_locked_at_a_version_that_fits() -> None:
             *PROJECT["project"]["optional-dependencies"].values(),
         )
     ]
-    locked = {(canonicalize_name(name), version) for name, version in PINS}
+    locked = pins("requirements.lock")
     unmet = [
         str(requirement)
         for requirement in asked
@@ -36,7 +41,13 @@ def test_what_is_asked_for_is_locked_at_a_version_that_fits() -> None:
     assert unmet == [], "Run `make lock`."
 
 
-def test_everything_locked_has_hashes() -> None:
-    entries = re.split(r"^(?=[a-z0-9])", LOCK, flags=re.MULTILINE)[1:]
-    assert len(entries) == len(PINS)
+@pytest.mark.parametrize("lock", LOCKS)
+def test_everything_locked_has_hashes(lock: str) -> None:
+    entries = re.split(r"^(?=[a-z0-9])", text(lock), flags=re.MULTILINE)[1:]
+    assert len(entries) == len(pins(lock))
     assert [entry.split()[0] for entry in entries if "--hash=sha256:" not in entry] == []
+
+
+@pytest.mark.parametrize("lock", LOCKS[1:])
+def test_what_is_deployed_is_what_was_tested(lock: str) -> None:
+    assert sorted(pins(lock) - pins("requirements.lock")) == []

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.meta.repository import ROOT
 
 
@@ -61,11 +63,11 @@ def test_it(number): assert number < 1000
 """
 
 
-def test_a_failing_property_fails_the_same_way_again(tmp_path: Path) -> None:
-    answers = [run_pytest(tmp_path, PROPERTY, "-p", "no:cacheprovider") for _ in range(2)]
-    assert ["number=1000" in answer.stdout for answer in answers] == [True, True]
-
-
-def test_a_failing_property_of_a_seed_prints_how_to_repeat_it(tmp_path: Path) -> None:
-    answer = run_pytest(tmp_path, PROPERTY, "--hypothesis-profile=exploring", "--hypothesis-seed=7")
-    assert "@reproduce_failure" in answer.stdout
+@pytest.mark.parametrize("options", [(), ("--hypothesis-profile=exploring", "--hypothesis-seed=7")])
+def test_a_failing_property_prints_how_to_repeat_it_and_fails_the_same_way_again(
+    options: tuple[str, ...], tmp_path: Path
+) -> None:
+    for _ in range(2):
+        answer = run_pytest(tmp_path, PROPERTY, "-p", "no:cacheprovider", *options)
+        assert "assert 1000 < 1000" in answer.stdout
+        assert "@reproduce_failure" in answer.stdout

@@ -31,11 +31,18 @@ def run(*command: str | Path, folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The environment that has the wheel and nothing else; its folder of commands."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel."""
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)], cwd=ROOT, check=True)
-    (wheel,) = folder.glob("controlplane-*.whl")
+    (built,) = folder.glob("controlplane-*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The environment that has the wheel and nothing else; its folder of commands."""
+    folder = tmp_path_factory.mktemp("installed")
     run(TOOLS / "uv", "venv", "--python", sys.executable, "--no-project", folder / "environment", folder=folder)
     commands = folder / "environment" / "bin"
     run(
@@ -79,3 +86,14 @@ def test_every_module_imports_without_the_tools_of_developers(installed: Path) -
         f"import importlib\nfor name in {modules}: importlib.import_module(name)",
         folder=installed.parent,
     )
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.xdist_group("wheel")
+def test_the_image_has_all_that_the_wheel_needs(wheel: Path, tmp_path: Path) -> None:
+    python = tmp_path / "environment" / "bin" / "python"
+    install = (TOOLS / "uv", "pip", "install", "--python", python, "--only-binary", ":all:")
+    run(TOOLS / "uv", "venv", "--python", sys.executable, "--no-project", tmp_path / "environment", folder=tmp_path)
+    run(*install, "--require-hashes", "--requirement", ROOT / "deploy" / "runtime.lock", folder=tmp_path)
+    run(*install, "--no-deps", wheel, folder=tmp_path)
+    run(TOOLS / "uv", "pip", "check", "--python", python, folder=tmp_path)
