@@ -1,7 +1,7 @@
 """What both runners claim about a module, each with its own confidence."""
 
-from controlplane.runner import JobContext
 from controlplane.demo.modules import Module, Profile
+from controlplane.runner import JobContext
 
 
 def claim_profile(job: JobContext, module: Module, profile: Profile, confidence: float) -> None:

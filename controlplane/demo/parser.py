@@ -2,9 +2,9 @@
 
 import ast
 
-from controlplane.runner import JobContext, NonRetryable, Runner
 from controlplane.demo.claims import claim_profile
 from controlplane.demo.modules import Module, Profile
+from controlplane.runner import JobContext, NonRetryable, Runner
 
 runner = Runner("parser", slots=8, labels={"method": "syntax-tree"})
 

@@ -2,9 +2,9 @@
 
 import re
 
-from controlplane.runner import JobContext, Runner
 from controlplane.demo.claims import claim_profile
 from controlplane.demo.modules import Module, Profile
+from controlplane.runner import JobContext, Runner
 
 runner = Runner("scanner", slots=8, labels={"method": "pattern"})
 
