@@ -38,12 +38,13 @@ test: setup ## Run all tests, slow ones last; TESTS="path -k name" chooses, SEED
 	@$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(if $(SEED),--hypothesis-profile exploring --hypothesis-seed $(SEED)) $(TESTS)
 
 .PHONY: check
-check: setup ## Formatting, lint, types, direction of imports, schema drift and compatibility
+check: setup ## Formatting, lint, types, direction of imports, schema drift and compatibility, deployment files
 	@$(BIN)/ruff format --check --quiet $(SOURCES)
 	@$(BIN)/ruff check --quiet $(SOURCES)
 	@$(BIN)/mypy $(SOURCES)
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m controlplane.events.check
+	@$(BIN)/pytest --quiet --no-header tests/meta/test_deployment.py tests/meta/test_lock.py
 
 .PHONY: format
 format: setup ## Format the code and repair what can be repaired mechanically
