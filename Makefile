@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := $(wildcard controlplane tests examples bench conftest.py)
+SOURCES := $(wildcard controlplane tests tools examples bench conftest.py)
 STAMP := .venv/.installed
 # One pytest worker per core, at most four (each may run a broker of its own), at least two (the tests wait more than they compute).
 WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$(( cores > 4 ? 4 : cores < 2 ? 2 : cores )))
@@ -67,6 +67,10 @@ schemas: setup ## Write the Python types and encoders of the events from schemas
 release-schemas: schemas ## Keep the schemas in force as released versions, for ever
 	@$(BIN)/python -m controlplane.events.check --release
 
+.PHONY: reference
+reference: setup ## Write the pages of docs/ that follow from the code
+	@$(BIN)/python -m tools.settings_reference
+
 .PHONY: docs
 docs: setup ## Build the documentation site into site/
 	@$(BIN)/mkdocs build --strict --quiet
@@ -86,4 +90,4 @@ audit-dependencies: setup ## Look up known vulnerabilities of the pinned depende
 .PHONY: clean
 clean: ## Remove what was built or cached; data folders and .venv stay
 	@rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	@find $(wildcard controlplane tests examples bench) -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find $(wildcard controlplane tests tools examples bench) -name __pycache__ -type d -prune -exec rm -rf {} +

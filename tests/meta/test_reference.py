@@ -1,0 +1,14 @@
+"""Pages that are written from the code agree with it."""
+
+from controlplane.settings import Settings
+from tests.meta.repository import text
+from tools.settings_reference import page
+
+
+def test_the_reference_of_the_settings_is_that_of_the_code() -> None:
+    assert text("docs/settings.md") == page(), "Run `make reference`."
+
+
+def test_every_setting_says_what_it_means() -> None:
+    unexplained = [name for name, field in Settings.model_fields.items() if not (field.description or "").endswith(".")]
+    assert unexplained == []
