@@ -38,12 +38,16 @@ ROUTING: Final = Topic(
     name="controlplane.routing", key="job id", partitions_like="routing",
     readers=frozenset({Service.RUNNER, Service.JOBFORGE, Service.TRUTHCORE}),
 )  # fmt: skip
-RUNNERS: Final = Topic(name="controlplane.runners", key="runner id", readers=_READERS | {Service.JOBFORGE})
-TRUTH: Final = Topic(name="controlplane.truth", key="subject", readers=_READERS | {Service.JOBFORGE})
+RUNNERS: Final = Topic(
+    name="controlplane.runners", key="runner id", partitions_like="other", readers=_READERS | {Service.JOBFORGE}
+)
+TRUTH: Final = Topic(
+    name="controlplane.truth", key="subject", partitions_like="other", readers=_READERS | {Service.JOBFORGE}
+)
 DEAD_LETTERS: Final = Topic(
-    name="controlplane.deadletters", key="topic/partition/offset of the record", readers=_READERS,
+    name="controlplane.deadletters", partitions_like="other", key="topic/partition/offset of the record", readers=_READERS,
 )  # fmt: skip
-JOB_LOGS: Final = Topic(name="controlplane.joblogs", key="job id", readers=_READERS)
+JOB_LOGS: Final = Topic(name="controlplane.joblogs", key="job id", partitions_like="other", readers=_READERS)
 
 TOPICS: Final = {
     topic.name: topic

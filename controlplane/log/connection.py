@@ -1,0 +1,65 @@
+"""How a service reaches the brokers: addresses, and certificates when security is on."""
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from controlplane.settings import Settings
+
+
+class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """PEM files of one service: the CA that it trusts, its certificate and its key."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+class LogUnconfigured(ValueError):
+    """Expected the address of a Kafka cluster, but there is none."""
+
+
+class LogUnavailable(ConnectionError):
+    """The log did not take or give records within the bound; the same call can succeed later."""
+
+
+class LogConnection(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the log is: `host:port,...`, with TLS when files are given."""
+
+    bootstrap: str
+    tls: TlsFiles | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "LogConnection":
+        """Return the connection that the settings name.
+
+        Raises:
+            LogUnconfigured: no address is set, or only some of the TLS files are.
+        """
+        if settings.kafka_bootstrap is None:
+            raise LogUnconfigured("Expected CONTROLPLANE_KAFKA_BOOTSTRAP to name a Kafka cluster, but it is not set.")
+        files = (settings.kafka_tls_ca, settings.kafka_tls_certificate, settings.kafka_tls_key)
+        match files:
+            case (None, None, None):
+                return cls(bootstrap=settings.kafka_bootstrap)
+            case (Path() as ca, Path() as certificate, Path() as key):
+                tls = TlsFiles(ca=ca, certificate=certificate, key=key)
+                return cls(bootstrap=settings.kafka_bootstrap, tls=tls)
+            case _:
+                raise LogUnconfigured(
+                    "Expected all three of CONTROLPLANE_KAFKA_TLS_CA, _CERTIFICATE and _KEY, or none."
+                )
+
+    def security_arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments that give an aiokafka client this connection's security."""
+        if self.tls is None:
+            return {"security_protocol": "PLAINTEXT"}
+        context = ssl.create_default_context(cafile=str(self.tls.ca))
+        context.load_cert_chain(str(self.tls.certificate), str(self.tls.key))
+        return {"security_protocol": "SSL", "ssl_context": context}
+
+    def client_arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments that every aiokafka client takes."""
+        return {"bootstrap_servers": self.bootstrap, **self.security_arguments()}
