@@ -74,6 +74,16 @@ class LogReader:
         """Return the offset that the next record of each partition will get."""
         return self._plain(await self._consumer.end_offsets([TopicPartition(*one) for one in partitions]))
 
+    async def offsets_at(self, moments_milliseconds: Mapping[Partition, int]) -> dict[Partition, int]:
+        """Return the offset of the first record appended at or after each moment; the end where there is none."""
+        asked = {TopicPartition(*one): moment for one, moment in moments_milliseconds.items()}
+        found = await self._consumer.offsets_for_times(asked)
+        ends = await self.end_offsets(moments_milliseconds)
+        return {
+            one: ends[one] if (record := found[TopicPartition(*one)]) is None else record.offset
+            for one in moments_milliseconds
+        }
+
     async def position(self, partition: Partition) -> int:
         """Return the offset of the next record that will be read; ranges that were compacted away are skipped."""
         offset: int = await self._consumer.position(TopicPartition(*partition))
