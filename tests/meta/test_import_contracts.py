@@ -40,6 +40,8 @@ def package(tmp_path: Path) -> Path:
         ("telemetry/health.py", "import confluent_kafka", "Only controlplane.log speaks to Kafka"),
         ("events/identity.py", "import time", "The contract is pure"),
         ("events/codec.py", "import random", "The contract is pure"),
+        ("jobforge_agent/decide.py", "import time", "Judging and applying are pure"),
+        ("jobforge_agent/retry.py", "from controlplane.log import producer", "Judging and applying are pure"),
         ("surprise/__init__.py", "", "Imports flow one way"),
     ],
 )
