@@ -57,6 +57,9 @@ class Settings(BaseSettings):
     content_store_url: str | None = Field(
         None, description="fsspec URL of larger payloads and results; none: a folder in the data folder."
     )
+    routing_policy: str = Field(
+        "controlplane.jobforge_agent.policy:least_loaded", description="module:function that gives jobs to runners."
+    )
     lease_seconds: float = Field(6.0, gt=0, description="An attempt is lost when its runner is silent for so long.")
     heartbeat_seconds: float = Field(2.0, gt=0, description="Interval of runners' heartbeats.")
     kafka_session_seconds: float = Field(6.0, gt=0, description="A JobForge instance is gone when silent for so long.")

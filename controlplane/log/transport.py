@@ -7,7 +7,7 @@ hint here: Faust acknowledges also what failed or was cancelled, so on each assi
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import faust
 from aiokafka import TopicPartition
@@ -28,7 +28,7 @@ TakeOver = Callable[[set[Partition]], Awaitable[Mapping[Partition, int]]]
 class _BatchConsumer(driver.Consumer):
     """Yields one message per partition batch; its value is the list of records."""
 
-    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109 -- Faust's signature
         records, _ = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         for partition, batch in (records or {}).items():
@@ -36,13 +36,13 @@ class _BatchConsumer(driver.Consumer):
                 return
             if batch:
                 message = self._to_message(partition, batch[0])
-                message.value = list(batch)
+                message.value = list(batch)  # type: ignore[assignment] # Faust passes it on as it is
                 yield partition, message
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek to the application's own positions; Faust is told the offset before, which it takes as read."""
         assigned = {(one.topic, one.partition) for one in self.assignment()}
-        positions = await self.app.controlplane_take_over(assigned)
+        positions = await cast(_BatchTransport, self.transport).take_over(assigned)
         for (topic, partition), offset in positions.items():
             await self.seek(TP(topic, partition), offset)
         return {TP(topic, partition): offset - 1 for (topic, partition), offset in positions.items()}
@@ -58,6 +58,7 @@ async def _seek(consumer: Any, partition: TP, offset: int) -> None:
 
 class _BatchTransport(driver.Transport):
     Consumer = _BatchConsumer
+    take_over: TakeOver
 
 
 def batch_app(
@@ -80,8 +81,9 @@ def batch_app(
         stream_buffer_maxsize=64, topic_allow_declare=False, topic_disable_leader=True, web_enabled=False,
         loghandlers=[], datadir="/nonexistent",
     )  # fmt: skip
-    app.transport = _BatchTransport([url], app)
-    app.controlplane_take_over = take_over
+    transport = _BatchTransport([url], app)
+    transport.take_over = take_over
+    app.transport = transport
     return app
 
 

@@ -1,0 +1,127 @@
+"""One partition batch, decided: records in, events and job changes out. Pure: the store and the log are the agent's."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from controlplane.events.catalog import EVENT_TYPES
+from controlplane.events.codec import UndecodableRecord, decode
+from controlplane.events.errors import envelope
+from controlplane.events.header import Cause, caused_header
+from controlplane.events.identity import Instant, name_based_id, partition_of
+from controlplane.events.types import ErrorEnvelope, LogPosition, Producer, RecordRefused
+from controlplane.jobforge_agent.contracts import Registry
+from controlplane.jobforge_agent.decide import DECIDERS, ON_UNKNOWN_JOB, Context, is_repeat
+from controlplane.jobforge_agent.state import Job
+
+REFUSED_VALUE_BYTES = 64 * 1024
+"""Of a refused record's value so much is kept: a poison record must not make its letter too large for the log."""
+
+
+class Consumed(msgspec.Struct, frozen=True, kw_only=True):
+    """A record of the batch: its event, or why it has none."""
+
+    position: LogPosition
+    at: Instant
+    key: bytes | None
+    value: bytes
+    event: Any = None
+    error: ErrorEnvelope | None = None
+
+
+class Decided(msgspec.Struct, frozen=True, kw_only=True):
+    """What follows from a batch: jobs before and after, and the events in the order of their causes."""
+
+    jobs: dict[str, Job]
+    events: list[msgspec.Struct]
+    refused: int
+
+
+def consume(record: Any, partitions: int) -> Consumed:
+    """Return a record with its event, or with the envelope that says why it cannot be used."""
+    position = LogPosition(topic=record.topic, partition=record.partition, offset=record.offset)
+    value = record.value or b""
+    consumed = Consumed(position=position, at=Instant(record.timestamp * 1000), key=record.key, value=value)
+    try:
+        event = decode(value)
+    except UndecodableRecord as error:
+        return _with_error(consumed, "record_undecodable", str(error), "value", value[:50])
+    name = type(event).__name__
+    if EVENT_TYPES[name].topic.name != record.topic:
+        expected = EVENT_TYPES[name].topic.name
+        return _with_error(
+            consumed,
+            "event_unexpected",
+            f"Expected {name} on {expected}, but found it on {record.topic}.",
+            "topic",
+            record.topic,
+        )
+    key = str(getattr(event, EVENT_TYPES[name].key_field)).encode()
+    if key != record.key or partition_of(key, partitions) != record.partition:
+        text = f"Expected the record in partition {partition_of(key, partitions)} of its key {key!r} (crc32), but found it in {record.partition} with key {record.key!r}."
+        return _with_error(consumed, "wrong_partition", text, "partition", record.partition)
+    return msgspec.structs.replace(consumed, event=event)
+
+
+def _with_error(consumed: Consumed, code: str, text: str, field: str, found: object) -> Consumed:
+    position = consumed.position
+    error_id = name_based_id(f"{position.topic}/{position.partition}/{position.offset}/refused/jobforge")
+    return msgspec.structs.replace(consumed, error=envelope(code, text, error_id=error_id, field=field, found=found))
+
+
+def dead_letter(consumed: Consumed, error: ErrorEnvelope, producer: Producer) -> RecordRefused:
+    """Return the letter that keeps a refused record: its bytes, cut to the limit, its place and the reason."""
+    position = consumed.position
+    cause = Cause(position=position, correlation_id=f"{position.topic}/{position.partition}/{position.offset}")
+    return RecordRefused(
+        header=caused_header(cause, "RecordRefused/jobforge", 0, producer, consumed.at), position=position, key=consumed.key,
+        value=consumed.value[:REFUSED_VALUE_BYTES], value_size_bytes=len(consumed.value), consumer="jobforge", error=error,
+    )  # fmt: skip
+
+
+def cause_of(event: Any, position: LogPosition) -> Cause:
+    """Return a consumed event as the cause of what follows from it."""
+    header = event.header
+    return Cause(position=position, correlation_id=header.correlation_id, tenant=header.tenant, actor=header.actor)
+
+
+def job_ids(batch: Iterable[Consumed]) -> list[str]:
+    """Return the jobs that a batch is about, each once."""
+    return list(dict.fromkeys(one.event.job_id for one in batch if one.event is not None))
+
+
+def decide_batch(
+    batch: Sequence[Consumed], known: Mapping[str, Job], *, partition: int, registry: Registry, producer: Producer
+) -> Decided:
+    """Decide a batch in order, each record on what the ones before it made of its job."""
+    jobs = dict(known)
+    events: list[msgspec.Struct] = []
+    refused = 0
+    for consumed in batch:
+        if consumed.error is not None:
+            events.append(dead_letter(consumed, consumed.error, producer))
+            refused += 1
+            continue
+        event = consumed.event
+        job = jobs.get(event.job_id)
+        cause = cause_of(event, consumed.position)
+        context = Context(cause=cause, now=consumed.at, registry=registry, producer=producer, partition=partition)
+        if job is None and type(event) not in ON_UNKNOWN_JOB:
+            text = f"Expected {type(event).__name__} of a job that was submitted, but {event.job_id} is not known."
+            events.append(dead_letter(consumed, _unknown(consumed, text, event.job_id), producer))
+            refused += 1
+            continue
+        if job is not None and is_repeat(job, context) and job.concluded_by != consumed.position:
+            continue
+        decision = DECIDERS[type(event)](job, event, context)
+        events += decision.events
+        if decision.job is not None:
+            jobs[event.job_id] = decision.job
+    return Decided(jobs=jobs, events=events, refused=refused)
+
+
+def _unknown(consumed: Consumed, text: str, job_id: str) -> ErrorEnvelope:
+    position = consumed.position
+    error_id = name_based_id(f"{position.topic}/{position.partition}/{position.offset}/unknown/jobforge")
+    return envelope("not_found", text, error_id=error_id, field="job_id", found=job_id)

@@ -1,0 +1,89 @@
+"""What a decided job changes in the store: derived from the job before and after, so that no index can be forgotten."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from controlplane.jobforge_agent.state import Job
+from controlplane.jobforge_agent.transitions import Phase
+
+TOMBSTONE_SECONDS: Final = 24 * 3600
+"""How long a concluded job is remembered, to tell repeats from news. The log remembers for ever."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Job).decode
+
+
+def encode_job(job: Job) -> bytes:
+    """Return a job as bytes for the store."""
+    return _encode(job)
+
+
+def decode_job(data: bytes) -> Job:
+    """Return the job that the store kept."""
+    return _decode(data)
+
+
+class Changes:
+    """The writes of one commit, gathered over its jobs; the names are those that `commit.lua` reads."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.jobs: list[tuple[str, bytes, int]] = []
+        self.ready: list[tuple[str, int, str]] = []
+        self.unready: list[tuple[str, str]] = []
+        self.waited: list[tuple[str, str]] = []
+        """Jobs that must still be in their queue: a router may have leased them since they were read."""
+        self.due: list[tuple[int, int, str]] = []
+        self.undue: list[tuple[int, str]] = []
+        self.release: list[tuple[str, str, int]] = []
+        self.open: list[tuple[int, int, str]] = []
+        self.close: list[tuple[int, str]] = []
+
+    @classmethod
+    def between(cls, pairs: Iterable[tuple[Job | None, Job]]) -> "Changes":
+        """Return the writes that lead from each job before to the same job after; only the last state counts."""
+        changes = cls()
+        for before, after in pairs:
+            if before is not after:
+                changes.add(before, after)
+        return changes
+
+    def add(self, before: Job | None, after: Job) -> None:
+        """Gather the writes of one job."""
+        self.jobs.append((after.job_id, encode_job(after), TOMBSTONE_SECONDS if after.concluded else 0))
+        self._queue(before, after)
+        self._timer(before, after)
+        if before is not None and before.leased and before.attempt_id != (after.attempt_id if after.leased else None):
+            self.release.append((before.runner_id or "", before.attempt_id or "", before.slots))
+        if before is None and not after.concluded:
+            self.open.append((after.partition, after.submission.offset, after.job_id))
+        elif before is not None and after.concluded and not before.concluded:
+            self.close.append((after.partition, after.job_id))
+
+    def _queue(self, before: Job | None, after: Job) -> None:
+        waited = before is not None and before.phase is Phase.QUEUED
+        waits = after.phase is Phase.QUEUED
+        if waited:
+            self.waited.append((after.queue, after.job_id))
+        if waits and not (waited and before is not None and before.score == after.score):
+            self.ready.append((after.queue, after.score, after.job_id))
+        elif waited and not waits:
+            self.unready.append((after.queue, after.job_id))
+
+    def _timer(self, before: Job | None, after: Job) -> None:
+        was = before.due_at if before is not None else None
+        if after.due_at is not None and after.due_at != was:
+            self.due.append((after.partition, after.due_at, after.job_id))
+        elif after.due_at is None and was is not None:
+            self.undue.append((after.partition, after.job_id))
+
+    @property
+    def moves_work(self) -> bool:
+        """Say whether the router may find something to do afterwards."""
+        return bool(self.ready or self.release)
+
+    def as_fields(self) -> dict[str, Any]:
+        """Return the writes under their names."""
+        return dict(vars(self))

@@ -1,0 +1,342 @@
+"""What follows from a record or a moment, for one job: pure functions of the job, the event and the time.
+
+Each returns a `Decision`: the events to publish and the job as it then is. A refusal is an event, too.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from controlplane.events import types
+from controlplane.events.errors import envelope
+from controlplane.events.header import Cause, caused_header, leased_header
+from controlplane.events.identity import Instant, name_based_id
+from controlplane.events.types import ErrorEnvelope, Producer
+from controlplane.jobforge_agent.contracts import Registry
+from controlplane.jobforge_agent.outcome import claimed_truths, outcome_truth
+from controlplane.jobforge_agent.retry import backoff_micros, will_retry
+from controlplane.jobforge_agent.state import SECOND, Job, earliest
+from controlplane.jobforge_agent.transitions import WAITING, Phase
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What JobForge decided about one job."""
+
+    job: Job | None
+    events: tuple[msgspec.Struct, ...] = ()
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """What a decision may look at besides its job: the consumed record's place, the time, and what runners offer."""
+
+    cause: Cause
+    now: Instant
+    """Append time of the record, or the moment that a timer fired."""
+    registry: Registry
+    producer: Producer
+    partition: int
+
+
+DEFAULT_RETRY: Final = types.RetryPolicy()
+_replace = msgspec.structs.replace
+
+
+def _error_id(context: Context, name: str) -> str:
+    position = context.cause.position
+    return name_based_id(f"{position.topic}/{position.partition}/{position.offset}/{name}/error")
+
+
+def on_submitted(job: Job | None, event: types.JobSubmitted, context: Context) -> Decision:
+    """Accept a new job into the queue, or reject it; a repeated submission is the same job and changes nothing."""
+    if job is not None:
+        return Decision(job=job)
+    refusal = context.registry.refusal(
+        event.job_type, event.contract_major, event.payload, _error_id(context, "JobRejected")
+    )
+    fresh = new_job(event, context)
+    if refusal is not None:
+        header = caused_header(context.cause, "JobRejected", 0, context.producer, context.now)
+        rejected = types.JobRejected(header=header, job_id=event.job_id, job_type=event.job_type, error=refusal)
+        truth = outcome_truth(fresh, "rejected", context.cause, context.producer, context.now)
+        return Decision(job=fresh.tombstone(Phase.REJECTED, context.cause.position), events=(rejected, truth))
+    accepted = types.JobAccepted(
+        header=caused_header(context.cause, "JobAccepted", 0, context.producer, context.now),
+        job_id=event.job_id, job_type=event.job_type, pool=event.pool, priority=event.priority, not_before=event.not_before,
+    )  # fmt: skip
+    return Decision(job=fresh, events=(accepted,))
+
+
+def new_job(event: types.JobSubmitted, context: Context) -> Job:
+    """Return the job of a submission: waiting for its time, or in its queue; unset options are the capability's."""
+    contract = context.registry.contract(event.job_type, event.contract_major)
+    capability = contract.capability if contract else None
+    limits = event.timeouts or types.Timeouts()
+    attempt_seconds = limits.attempt_seconds or (capability.timeout_seconds if capability else None)
+    total = context.now + int(limits.total_seconds * SECOND) if limits.total_seconds else None
+    job = Job(
+        job_id=event.job_id, partition=context.partition, submission=context.cause.position, submitted_at=context.now,
+        correlation_id=event.header.correlation_id, tenant=event.header.tenant, actor=event.header.actor,
+        job_type=event.job_type, contract_major=event.contract_major, pool=event.pool, priority=event.priority,
+        payload=event.payload, slots=event.slots or (capability.slots if capability else 1),
+        retry=event.retry or (capability.retry if capability else None) or DEFAULT_RETRY,
+        attempt_timeout_micros=int(attempt_seconds * SECOND) if attempt_seconds else None,
+        queue_timeout_micros=int(limits.queue_seconds * SECOND) if limits.queue_seconds else None,
+        deadline=earliest(event.deadline, total), required_labels=event.required_labels,
+        preferred_labels=event.preferred_labels, parent=event.parent, phase=Phase.DELAYED, last=context.cause.position,
+    )  # fmt: skip
+    if event.not_before is not None and event.not_before > context.now:
+        return _replace(job, due_at=earliest(event.not_before, job.deadline))
+    return queued(job, context.now)
+
+
+def queued(job: Job, now: int) -> Job:
+    """Return the job in its ready queue."""
+    limit = now + job.queue_timeout_micros if job.queue_timeout_micros else None
+    return _replace(
+        job, phase=Phase.QUEUED, queued_at=now, due_at=earliest(limit, job.deadline), attempt_id=None, runner_id=None
+    )
+
+
+def _refused(job: Job, observation: Any, context: Context) -> Decision:
+    expected = f"the lease {job.attempt_id}" if job.leased else f"no observation, because it is {job.phase}"
+    error = envelope(
+        "lease_stale", f"Expected {expected} of job {job.job_id}, but found an observation under {observation.attempt_id}.",
+        error_id=_error_id(context, "ObservationRefused"), field="attempt_id", expected=job.attempt_id, found=observation.attempt_id,
+    )  # fmt: skip
+    refused = types.ObservationRefused(
+        header=caused_header(context.cause, "ObservationRefused", 0, context.producer, context.now),
+        job_id=job.job_id, attempt_id=observation.attempt_id, observation=type(observation).__name__, error=error,
+    )  # fmt: skip
+    return Decision(job=job, events=(refused,))
+
+
+def _holds(job: Job, event: Any) -> bool:
+    return job.leased and job.attempt_id == event.attempt_id
+
+
+def is_repeat(job: Job, context: Context) -> bool:
+    """Say whether a record was accounted for before: it stands at or before the last one that moved the job."""
+    position, last = context.cause.position, job.last
+    return position.topic == last.topic and position.offset <= last.offset
+
+
+def on_started(job: Job, event: types.AttemptStarted, context: Context) -> Decision:
+    """Note that the runner has the job in hand."""
+    if not _holds(job, event):
+        return _refused(job, event, context)
+    return Decision(job=_replace(job, phase=Phase.RUNNING, last=context.cause.position))
+
+
+def on_progressed(job: Job, event: types.AttemptProgressed, context: Context) -> Decision:
+    """Leave the job as it is: progress is for those who look."""
+    return Decision(job=job) if _holds(job, event) else _refused(job, event, context)
+
+
+def on_succeeded(job: Job, event: types.AttemptSucceeded, context: Context) -> Decision:
+    """Conclude the job as completed, with its outcome and its handler's claims; only the lease's holder can."""
+    repeated = job.concluded_by == context.cause.position and job.phase is Phase.COMPLETED
+    if not _holds(job, event) and not repeated:
+        return _refused(job, event, context)
+    completed = types.JobCompleted(
+        header=caused_header(context.cause, "JobCompleted", 0, context.producer, context.now),
+        job_id=job.job_id, attempt_id=event.attempt_id, attempt_number=event.attempt_number,
+        runner_id=event.runner_id, result=event.result,
+    )  # fmt: skip
+    truths = (
+        outcome_truth(job, "completed", context.cause, context.producer, context.now),
+        *claimed_truths(job, event, context.cause, context.producer, context.now),
+    )
+    return Decision(job=job.tombstone(Phase.COMPLETED, context.cause.position), events=(completed, *truths))
+
+
+def on_failed(job: Job, event: types.AttemptFailed, context: Context) -> Decision:
+    """Retry with backoff while attempts remain and the error is retryable; otherwise conclude the job as failed."""
+    repeated = job.concluded_by == context.cause.position and job.phase is Phase.FAILED
+    if not _holds(job, event) and not repeated:
+        return _refused(job, event, context)
+    if job.cancel_reason is not None and not repeated:
+        return _cancelled(job, job.cancel_reason, context)
+    if repeated or not will_retry(job, event.error):
+        return _failed(job, event.error, context)
+    failures = job.failures + 1
+    delay = backoff_micros(job.retry, failures, event.attempt_id)
+    if event.error.retry_after_seconds is not None:
+        delay = max(delay, int(event.error.retry_after_seconds * SECOND))
+    header = caused_header(context.cause, "JobRetryScheduled", 0, context.producer, context.now)
+    return _retry(_replace(job, failures=failures), event.error, delay, header, context)
+
+
+def _retry(job: Job, error: ErrorEnvelope, delay_micros: int, header: types.EventHeader, context: Context) -> Decision:
+    due = context.now + delay_micros
+    scheduled = types.JobRetryScheduled(
+        header=header, job_id=job.job_id, attempt_id=job.attempt_id or "", attempt_number=job.attempt_number,
+        runner_id=job.runner_id or "", error=error, due_at=due,
+    )  # fmt: skip
+    waiting = _replace(
+        job, phase=Phase.RETRYING, due_at=earliest(due, job.deadline), last=context.cause.position, queued_at=due
+    )
+    return Decision(job=waiting, events=(scheduled,))
+
+
+def _failed(job: Job, error: ErrorEnvelope, context: Context) -> Decision:
+    failed = types.JobFailed(
+        header=caused_header(context.cause, "JobFailed", 0, context.producer, context.now),
+        job_id=job.job_id, attempt_id=job.attempt_id, attempt_number=job.attempt_number, runner_id=job.runner_id, error=error,
+    )  # fmt: skip
+    truth = outcome_truth(job, "failed", context.cause, context.producer, context.now)
+    return Decision(job=job.tombstone(Phase.FAILED, context.cause.position), events=(failed, truth))
+
+
+def _cancelled(job: Job, reason: str, context: Context) -> Decision:
+    cancelled = types.JobCancelled(
+        header=caused_header(context.cause, "JobCancelled", 0, context.producer, context.now),
+        job_id=job.job_id, attempt_id=job.attempt_id, attempt_number=job.attempt_number, reason=reason,
+    )  # fmt: skip
+    truth = outcome_truth(job, "cancelled", context.cause, context.producer, context.now)
+    return Decision(job=job.tombstone(Phase.CANCELLED, context.cause.position), events=(cancelled, truth))
+
+
+def on_attempt_cancelled(job: Job, event: types.AttemptCancelled, context: Context) -> Decision:
+    """Conclude the job as cancelled if somebody asked for it; otherwise its runner gave the attempt up: lose it."""
+    if not _holds(job, event):
+        return _refused(job, event, context)
+    if job.cancel_reason is not None:
+        return _cancelled(job, job.cancel_reason, context)
+    return on_lost(job, f"The runner gave the attempt up: {event.reason}", context)
+
+
+def on_cancel_requested(job: Job | None, event: types.JobCancelRequested, context: Context) -> Decision:
+    """Cancel a waiting job at once; ask the runner of a running one, or conclude at once when told to kill."""
+    if job is None or job.concluded:
+        repeated = job is not None and job.concluded_by == context.cause.position
+        if job is not None and repeated:
+            return _cancelled(job, event.reason, context)
+        found = "it is not known" if job is None else f"it is {job.phase}"
+        return _command_refused(
+            job, event.job_id, event, f"Expected to cancel job {event.job_id}, but {found}.", context
+        )
+    if job.phase in WAITING:
+        return _cancelled(job, event.reason, context)
+    revoked = types.AttemptRevoked(
+        header=caused_header(context.cause, "AttemptRevoked", 0, context.producer, context.now),
+        job_id=job.job_id, attempt_id=job.attempt_id or "", attempt_number=job.attempt_number,
+        runner_id=job.runner_id or "", reason=event.reason or "cancelled",
+    )  # fmt: skip
+    if event.kill:
+        decision = _cancelled(job, event.reason, context)
+        return Decision(job=decision.job, events=(revoked, *decision.events))
+    return Decision(job=_replace(job, cancel_reason=event.reason or "cancelled"), events=(revoked,))
+
+
+def on_reprioritise_requested(job: Job | None, event: types.JobReprioritiseRequested, context: Context) -> Decision:
+    """Move a waiting job in the queue."""
+    if job is None or job.phase not in WAITING:
+        found = "it is not known" if job is None else f"it is {job.phase}"
+        text = f"Expected job {event.job_id} to wait, so that it can move in the queue, but {found}."
+        return _command_refused(job, event.job_id, event, text, context)
+    header = caused_header(context.cause, "JobReprioritised", 0, context.producer, context.now)
+    moved = types.JobReprioritised(header=header, job_id=job.job_id, priority=event.priority)
+    return Decision(job=_replace(job, priority=event.priority), events=(moved,))
+
+
+def on_retry_requested(job: Job | None, event: types.JobRetryRequested, context: Context) -> Decision:
+    """Refuse: a conclusion is final, a new run of the same work is a new job."""
+    found = (
+        "it is not known"
+        if job is None
+        else f"it is {job.phase}, and a conclusion is final: submit it again under a new id"
+    )
+    return _command_refused(
+        job, event.job_id, event, f"Expected job {event.job_id} to be open to a retry, but {found}.", context
+    )
+
+
+def _command_refused(job: Job | None, job_id: str, command: Any, text: str, context: Context) -> Decision:
+    error = envelope("conflict", text, error_id=_error_id(context, "CommandRefused"), field="job_id", found=job_id)
+    header = caused_header(context.cause, "CommandRefused", 0, context.producer, context.now)
+    refused = types.CommandRefused(header=header, job_id=job_id, command=type(command).__name__, error=error)
+    return Decision(job=job, events=(refused,))
+
+
+def on_lost(job: Job, reason: str, context: Context) -> Decision:
+    """End a lease without an observation: run the job elsewhere, unless too many runners were lost with it."""
+    attempt_id = job.attempt_id or ""
+    lost = types.AttemptLost(
+        header=leased_header(context.cause, "AttemptLost", attempt_id, context.producer, context.now),
+        job_id=job.job_id, attempt_id=attempt_id, attempt_number=job.attempt_number,
+        runner_id=job.runner_id or "", reason=reason,
+    )  # fmt: skip
+    if job.cancel_reason is not None:
+        rest = _cancelled(job, job.cancel_reason, context)
+        return Decision(job=rest.job, events=(lost, *rest.events))
+    losses = job.losses + 1
+    if losses > job.retry.max_lost_attempts:
+        text = (
+            f"Expected at most {job.retry.max_lost_attempts} attempts to be lost with their runners, but lost {losses}."
+        )
+        rest = _failed(
+            job, envelope("attempts_lost", text, error_id=name_based_id(f"{attempt_id}/attempts_lost")), context
+        )
+        return Decision(job=rest.job, events=(lost, *rest.events))
+    error = envelope("attempt_lost", reason, error_id=name_based_id(f"{attempt_id}/attempt_lost"))
+    header = leased_header(context.cause, "JobRetryScheduled", attempt_id, context.producer, context.now)
+    rest = _retry(_replace(job, losses=losses), error, 0, header, context)
+    return Decision(job=rest.job, events=(lost, *rest.events))
+
+
+def on_due(job: Job, context: Context) -> Decision:
+    """Do what a job's timer is for: queue it, or conclude what took too long."""
+    now = context.now
+    if job.concluded or job.due_at is None or job.due_at > now:
+        return Decision(job=job)
+    if job.deadline is not None and job.deadline <= now:
+        return _timed_out(
+            job, "job_timed_out", "Expected the job to conclude before its deadline, but it did not.", context
+        )
+    if job.phase is Phase.QUEUED:
+        return _timed_out(job, "queue_timed_out", "Expected a runner to take the job in time, but none did.", context)
+    if job.phase in WAITING:
+        return Decision(job=queued(job, now))
+    error = envelope(
+        "attempt_timed_out", f"Expected the attempt to end within {(job.attempt_timeout_micros or 0) / SECOND:g} s, but it did not.",
+        error_id=name_based_id(f"{job.attempt_id}/timed_out"),
+    )  # fmt: skip
+    revoked = types.AttemptRevoked(
+        header=leased_header(context.cause, "AttemptRevoked", job.attempt_id or "", context.producer, now),
+        job_id=job.job_id, attempt_id=job.attempt_id or "", attempt_number=job.attempt_number,
+        runner_id=job.runner_id or "", reason=error.message,
+    )  # fmt: skip
+    if not will_retry(job, error):
+        rest = _failed(job, error, context)
+        return Decision(job=rest.job, events=(revoked, *rest.events))
+    failures = job.failures + 1
+    header = leased_header(context.cause, "JobRetryScheduled", job.attempt_id or "", context.producer, now)
+    delay = backoff_micros(job.retry, failures, job.attempt_id or "")
+    rest = _retry(_replace(job, failures=failures), error, delay, header, context)
+    return Decision(job=rest.job, events=(revoked, *rest.events))
+
+
+def _timed_out(job: Job, code: str, text: str, context: Context) -> Decision:
+    error = envelope(code, text, error_id=name_based_id(f"{job.job_id}/{code}"))
+    return _failed(job, error, context)
+
+
+Decider = Callable[[Any, Any, Context], Decision]
+
+ON_UNKNOWN_JOB: Final = frozenset(
+    {types.JobSubmitted, types.JobCancelRequested, types.JobRetryRequested, types.JobReprioritiseRequested}
+)
+"""Events that have a meaning without a job; any other event about an unknown job is refused as a dead letter."""
+
+DECIDERS: Final[dict[type[msgspec.Struct], Decider]] = {
+    types.JobSubmitted: on_submitted,
+    types.JobCancelRequested: on_cancel_requested,
+    types.JobRetryRequested: on_retry_requested,
+    types.JobReprioritiseRequested: on_reprioritise_requested,
+    types.AttemptStarted: on_started,
+    types.AttemptProgressed: on_progressed,
+    types.AttemptSucceeded: on_succeeded,
+    types.AttemptFailed: on_failed,
+    types.AttemptCancelled: on_attempt_cancelled,
+}

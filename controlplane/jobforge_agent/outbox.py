@@ -1,0 +1,84 @@
+"""Publishing what was decided: at once, again until it is acknowledged, and never awaited by whoever decides."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import redis
+
+from controlplane.events.types import LogPosition
+from controlplane.jobforge_agent.store import Store
+from controlplane.log.connection import LogUnavailable
+from controlplane.log.producer import LogProducer, OutgoingRecord
+
+AGAIN_AFTER_SECONDS: Final = 0.5
+CLEAR_EVERY_SECONDS: Final = 0.02
+
+logger = logging.getLogger(__name__)
+
+
+class Outbox:
+    """The published and not yet acknowledged decisions of one instance."""
+
+    def __init__(self, producer: LogProducer, store: Store, instance: str) -> None:
+        """Prepare an empty outbox."""
+        self._producer = producer
+        self._store = store
+        self._instance = instance
+        self._number = 0
+        self._pending: dict[str, Sequence[OutgoingRecord]] = {}
+        self._acknowledged: list[str] = []
+
+    def next_name(self) -> str:
+        """Return the name of the next entry: unique in this instance."""
+        self._number += 1
+        return f"{self._number:x}"
+
+    @property
+    def pending(self) -> set[str]:
+        """Return the entries that are not acknowledged yet."""
+        return set(self._pending)
+
+    def publish(self, name: str, records: Sequence[OutgoingRecord]) -> None:
+        """Send an entry that is in the store (step 2); it is removed there once it is acknowledged (step 3)."""
+        if not records:
+            return
+        self._pending[name] = records
+        self._send(name)
+
+    def _send(self, name: str) -> None:
+        answer = self._producer.send(self._pending[name])
+        answer.add_done_callback(lambda done: self._answered(name, done))
+
+    def _answered(self, name: str, answer: "asyncio.Future[list[LogPosition]]") -> None:
+        if answer.cancelled():
+            return
+        error = answer.exception()
+        if error is None:
+            self._pending.pop(name, None)
+            self._acknowledged.append(name)
+        elif isinstance(error, LogUnavailable):
+            logger.warning("A decision waits for the log: %s", error)
+            asyncio.get_running_loop().call_later(AGAIN_AFTER_SECONDS, self._send, name)
+        else:
+            raise error
+
+    async def clear(self) -> None:
+        """Remove acknowledged entries from the store, for as long as the task runs."""
+        while True:
+            await asyncio.sleep(CLEAR_EVERY_SECONDS)
+            entries, self._acknowledged = self._acknowledged, []
+            try:
+                await self._store.published(entries)
+            except redis.RedisError:
+                self._acknowledged = (
+                    entries + self._acknowledged
+                )  # They stay until Redis is back; repeats are harmless.
+
+    async def adopt(self, instance: str) -> int:
+        """Publish what another instance decided and cannot publish any more; returns how many entries there were."""
+        entries = await self._store.outbox(instance)
+        await asyncio.gather(*(self._producer.send(records) for records in entries.values()))
+        await self._store.drop_outbox(instance, list(entries))
+        return len(entries)

@@ -1,0 +1,132 @@
+"""The JobForge process: connects, decides, stops in order."""
+
+import asyncio
+import importlib
+import logging
+import signal
+import time
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+import redis
+import uvloop
+
+from controlplane.events.catalog import SUBMISSIONS, Service
+from controlplane.events.identity import random_id
+from controlplane.jobforge_agent.agent import Agent, PartitionLost, StoreLost
+from controlplane.jobforge_agent.leases import Clock
+from controlplane.jobforge_agent.outbox import Outbox
+from controlplane.jobforge_agent.policy import Policy
+from controlplane.jobforge_agent.router import Router
+from controlplane.jobforge_agent.store import Store
+from controlplane.log.connection import LogConnection, LogUnavailable
+from controlplane.log.producer import LogProducer
+from controlplane.log.topics import ensure_topics
+from controlplane.log.transport import batch_app, run_app
+from controlplane.settings import Settings
+from controlplane.telemetry.health import Dependency, State, health_app, serving
+from controlplane.telemetry.logs import configure_logging
+
+AGAIN_SECONDS: Final = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+class PolicyMissing(ValueError):
+    """Expected a routing policy at module:function, but there is none."""
+
+
+def load_policy(place: str) -> Policy:
+    """Return the routing policy at `module:function`.
+
+    Raises:
+        PolicyMissing: there is nothing that can be called.
+    """
+    module, _, name = place.partition(":")
+    try:
+        policy: Policy = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise PolicyMissing(f"Expected a routing policy at {place} (module:function), but: {error}.") from error
+    return policy
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Run one instance until `stop` is set, or until it has to start over.
+
+    Raises:
+        LogUnavailable, StoreLost, PartitionLost, redis.RedisError: start again.
+    """
+    if settings.redis_url is None:
+        raise SystemExit("Expected CONTROLPLANE_REDIS_URL to name a Redis or Valkey server, but it is not set.")
+    connection = LogConnection.from_settings(settings)
+    counts = await ensure_topics(connection, settings)
+    instance = random_id()[:8]
+    group = "controlplane.jobforge"
+    store = Store(settings.redis_url.get_secret_value(), settings.redis_namespace, instance)
+    producer = LogProducer(connection, service=Service.JOBFORGE, partitions=counts, instance=instance)
+    outbox = Outbox(producer, store, instance)
+    router = Router(
+        store, outbox, producer, policy=load_policy(settings.routing_policy), lease_seconds=settings.lease_seconds
+    )
+    agent = Agent(connection, store, producer, outbox, router, group)
+    clock = Clock(
+        agent, store, outbox, connection, group=group, lease_seconds=settings.lease_seconds,
+        partitions=counts[SUBMISSIONS.name],
+    )  # fmt: skip
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(store.close)
+        await producer.start()
+        stack.push_async_callback(producer.stop)
+        await store.touch(time.time_ns() // 1000)
+
+        async def redis_state() -> Dependency:
+            return Dependency(state=State.OK if agent.store_answers else State.DEGRADED)
+
+        await stack.enter_async_context(
+            serving(health_app("jobforge", {"redis": redis_state}), settings.health_host, settings.health_port)
+        )
+        app = batch_app(
+            group, connection, take_over=agent.take_over, session_seconds=settings.kafka_session_seconds,
+            client_id=f"controlplane-jobforge-{instance}",
+        )  # fmt: skip
+        agent.subscribe(app)
+        await _until_one_ends(
+            run_app(app, stop),
+            router.run(),
+            outbox.clear(),
+            clock.run_due(),
+            clock.run_leases(),
+            clock.run_watermarks(),
+        )
+
+
+async def _until_one_ends(*works: Coroutine[Any, Any, None]) -> None:
+    """Run the parts of an instance until the first ends, then end the others; raises what it raised."""
+    tasks = [asyncio.create_task(work) for work in works]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+async def supervise(settings: Settings) -> None:
+    """Run instances, one after the other, until SIGTERM or SIGINT: whatever breaks one, the next reads on."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    while not stop.is_set():
+        try:
+            await serve(settings, stop)
+        except (LogUnavailable, StoreLost, PartitionLost, redis.RedisError) as error:
+            logger.warning("Starts over: %s", error)
+            await asyncio.sleep(AGAIN_SECONDS)
+
+
+def run(settings: Settings) -> None:
+    """Run JobForge until it is told to stop."""
+    configure_logging(settings, "jobforge")
+    uvloop.run(supervise(settings))

@@ -1,0 +1,272 @@
+"""The schedule store in Redis: jobs, ready queues, timers, leases, positions and the outbox, under one hash tag.
+
+A commit is one script. Its steps, and what a crash after each leaves:
+
+1. The script checks the owner's epoch and the stored positions, then writes jobs, indexes, positions and the finished bytes of the events
+   (outbox). Before: nothing happened, the batch comes again. After: all of it is decided, nothing is published yet.
+2. The caller publishes the outbox. A crash in between: whoever finds the instance silent publishes its outbox.
+3. On acknowledgement the outbox entry is removed. A crash before: published again, the same bytes with the same event ids.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from typing import Any, Final, Literal
+
+import msgspec
+import redis.asyncio as redis
+from redis.commands.core import AsyncScript
+
+from controlplane.events.types import RunnerRegistered
+from controlplane.jobforge_agent.changes import Changes, decode_job
+from controlplane.jobforge_agent.state import Job
+from controlplane.log.positions import Partition
+from controlplane.log.producer import OutgoingRecord
+
+ANSWER_WITHIN_SECONDS: Final = 5.0
+
+Verdict = Literal["ok", "fenced", "lost", "conflict"]
+Beat = tuple[int, tuple[str, ...]]
+"""When the runner's last heartbeat was appended (microseconds), and the attempts that it held."""
+
+_pack = msgspec.msgpack.encode
+_unpack_records = msgspec.msgpack.Decoder(list[OutgoingRecord]).decode
+_unpack_record = msgspec.msgpack.Decoder(OutgoingRecord).decode
+_unpack_runner = msgspec.msgpack.Decoder(RunnerRegistered).decode
+_unpack_beat = msgspec.msgpack.Decoder(Beat).decode
+
+
+def partition_text(partition: Partition) -> str:
+    """Return the name of a partition in the store."""
+    return f"{partition[0]}/{partition[1]}"
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """A lease that the router wants: the job as it will be, the runner's capacity, and the record to publish."""
+
+    job: Job
+    queue: str
+    capacity: int
+    record: OutgoingRecord
+
+
+class Store:
+    """Everything that JobForge keeps in Redis. Any method raises `redis.RedisError` when Redis does not answer."""
+
+    def __init__(self, url: str, namespace: str, instance: str) -> None:
+        """Prepare the store of one JobForge instance; nothing is asked of Redis yet."""
+        # redis-py's types do not tell a client that answers bytes from one that answers text.
+        self._redis: Any = redis.Redis.from_url(
+            url, socket_timeout=ANSWER_WITHIN_SECONDS, socket_connect_timeout=ANSWER_WITHIN_SECONDS
+        )
+        self._prefix = f"{{{namespace}}}:"
+        self._instance = instance
+        self._commit = self._script("commit")
+        self._heads = self._script("heads")
+        self._claim = self._script("claim")
+
+    def _script(self, name: str) -> AsyncScript:
+        text = (files("controlplane.jobforge_agent") / "scripts" / f"{name}.lua").read_text()
+        script: AsyncScript = self._redis.register_script(text)
+        return script
+
+    def _key(self, name: str) -> str:
+        return self._prefix + name
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._redis.aclose()
+
+    async def ping(self) -> None:
+        """Return when Redis answers."""
+        await self._redis.ping()
+
+    # Ownership and positions
+
+    async def own(self, partition: int) -> str:
+        """Take a partition over from whoever owned it; returns the new epoch."""
+        return str(await self._redis.hincrby(self._key("epoch"), str(partition), 1))
+
+    async def positions(self, partitions: Iterable[Partition]) -> dict[Partition, int | None]:
+        """Return the stored position of each partition: the next offset to read; None where there is none."""
+        wanted = list(partitions)
+        if not wanted:
+            return {}
+        values = await self._redis.hmget(self._key("positions"), [partition_text(one) for one in wanted])
+        return {one: None if value is None else int(value) for one, value in zip(wanted, values, strict=True)}
+
+    async def set_positions(self, positions: Mapping[Partition, int]) -> None:
+        """Store positions outside of a commit: when a partition is taken over for the first time, or recovered."""
+        if positions:
+            await self._redis.hset(
+                self._key("positions"), mapping={partition_text(one): offset for one, offset in positions.items()}
+            )
+
+    # Jobs
+
+    async def jobs(self, ids: Sequence[str]) -> dict[str, Job]:
+        """Return the jobs that are known of these ids."""
+        if not ids:
+            return {}
+        values = await self._redis.mget([self._key(f"job:{one}") for one in ids])
+        return {one: decode_job(value) for one, value in zip(ids, values, strict=True) if value is not None}
+
+    async def due(self, partition: int, now: int, most: int) -> list[str]:
+        """Return the ids of jobs whose timer has come."""
+        found = await self._redis.zrange(self._key(f"due:{partition}"), "-inf", now, byscore=True, offset=0, num=most)
+        return [one.decode() for one in found]
+
+    async def oldest_open(self, partition: int) -> int | None:
+        """Return the offset of the oldest submission whose job is not concluded."""
+        found = await self._redis.zrange(self._key(f"open:{partition}"), 0, 0, withscores=True)
+        return int(found[0][1]) if found else None
+
+    async def commit(
+        self,
+        changes: Changes,
+        *,
+        partition: int = -1,
+        epoch: str = "",
+        expect: Mapping[Partition, tuple[int, int]] | None = None,
+        outbox: tuple[str, Sequence[OutgoingRecord]] | None = None,
+    ) -> Verdict:
+        """Write what was decided, if the partition is still owned and the store is where its owner left it (step 1).
+
+        `expect` maps each input partition to (position before, position after); partition -1 asks for no ownership.
+        """
+        fields = changes.as_fields() | {
+            "partition": partition, "epoch": epoch,
+            "expect": [(partition_text(one), str(old), str(new)) for one, (old, new) in (expect or {}).items()],
+            "outbox": [self._instance, outbox[0], _pack(outbox[1])] if outbox and outbox[1] else False,
+        }  # fmt: skip
+        answer = await self._commit(keys=[self._key("positions")], args=[self._prefix, _pack(fields)])
+        verdict: Verdict = answer.decode()
+        return verdict
+
+    # Routing
+
+    async def heads(self, most: int) -> tuple[list[Job], dict[str, int]]:
+        """Return the first jobs of every ready queue, and the busy slots of every runner."""
+        heads, busy = await self._heads(keys=[self._key("queues")], args=[self._prefix, most])
+        jobs = [decode_job(data) for _, found in heads for data in found if data is not None]
+        return jobs, {busy[i].decode(): int(busy[i + 1]) for i in range(0, len(busy), 2)}
+
+    async def claim(self, claims: Sequence[Claim]) -> list[bool]:
+        """Lease jobs; returns which claims were accepted. Accepted records are in the outbox under their attempt id."""
+        rows = [
+            (
+                claim.job.job_id, claim.queue, claim.job.runner_id, claim.capacity, claim.job.slots, claim.job.attempt_id,
+                _pack(claim.job), claim.job.due_at or 0, claim.job.partition, _pack(claim.record),
+            )
+            for claim in claims
+        ]  # fmt: skip
+        fields = _pack({"outbox": self._instance, "claims": rows})
+        return [bool(one) for one in await self._claim(keys=[self._key("queues")], args=[self._prefix, fields])]
+
+    # Outbox
+
+    async def published(self, entries: Sequence[str]) -> None:
+        """Remove acknowledged entries from the outbox (step 3)."""
+        if entries:
+            await self._redis.hdel(self._key(f"outbox:{self._instance}"), *entries)
+
+    async def outbox(self, instance: str) -> dict[str, list[OutgoingRecord]]:
+        """Return what an instance decided and did not see acknowledged: a commit's records, or one routing record."""
+        found = await self._redis.hgetall(self._key(f"outbox:{instance}"))
+        return {name.decode(): _records(data) for name, data in found.items()}
+
+    async def drop_outbox(self, instance: str, entries: Sequence[str]) -> None:
+        """Remove what was published on behalf of another instance, and forget the instance when nothing is left."""
+        if entries:
+            await self._redis.hdel(self._key(f"outbox:{instance}"), *entries)
+        await self._redis.zrem(self._key("instances"), instance)
+
+    async def touch(self, now: int) -> None:
+        """Say that this instance lives."""
+        await self._redis.zadd(self._key("instances"), {self._instance: now})
+
+    async def silent_instances(self, before: int) -> list[str]:
+        """Return the instances that were last heard of before a moment."""
+        found = await self._redis.zrange(self._key("instances"), "-inf", before, byscore=True)
+        return [one.decode() for one in found if one.decode() != self._instance]
+
+    # Runners
+
+    async def register(self, runner: RunnerRegistered, now: int) -> None:
+        """Note a runner and that it lives."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(self._key("runners"), runner.runner_id, _pack(runner))
+            pipe.hset(self._key("known"), runner.name, _pack(runner))
+            pipe.hset(self._key("beats"), runner.runner_id, _pack((now, ())))
+            pipe.srem(self._key("draining"), runner.runner_id)
+            pipe.incr(self._key("registry"))
+            await pipe.execute()
+
+    async def beat(self, runner_id: str, at: int, attempt_ids: Sequence[str], *, draining: bool) -> None:
+        """Note a heartbeat."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(self._key("beats"), runner_id, _pack((at, tuple(attempt_ids))))
+            if draining:
+                pipe.sadd(self._key("draining"), runner_id)
+            await pipe.execute()
+
+    async def drain(self, runner_id: str) -> None:
+        """Note that a runner takes no new work."""
+        await self._redis.sadd(self._key("draining"), runner_id)
+
+    async def forget_runner(self, runner_id: str) -> None:
+        """Forget a runner that left or is silent; its capabilities stay known, its leases are ended by their owners."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hdel(self._key("runners"), runner_id)
+            pipe.hdel(self._key("beats"), runner_id)
+            pipe.srem(self._key("draining"), runner_id)
+            pipe.incr(self._key("registry"))
+            await pipe.execute()
+
+    async def registry_version(self) -> int:
+        """Return a number that changes with every registration."""
+        return int(await self._redis.get(self._key("registry")) or 0)
+
+    async def runners(self) -> dict[str, RunnerRegistered]:
+        """Return the runner processes that are registered, by id."""
+        return await self._registrations("runners")
+
+    async def known_runners(self) -> dict[str, RunnerRegistered]:
+        """Return the last registration under every name."""
+        return await self._registrations("known")
+
+    async def _registrations(self, key: str) -> dict[str, RunnerRegistered]:
+        found = await self._redis.hgetall(self._key(key))
+        return {name.decode(): _unpack_runner(data) for name, data in found.items()}
+
+    async def beats(self) -> dict[str, Beat]:
+        """Return the last heartbeat of every runner that is not gone."""
+        return {
+            name.decode(): _unpack_beat(data) for name, data in (await self._redis.hgetall(self._key("beats"))).items()
+        }
+
+    async def draining(self) -> set[str]:
+        """Return the runners that take no new work."""
+        return {one.decode() for one in await self._redis.smembers(self._key("draining"))}
+
+    async def held(self, runner_id: str) -> dict[str, str]:
+        """Return the leases of a runner: attempt id to job id."""
+        found: Any = await self._redis.hgetall(self._key(f"held:{runner_id}"))
+        return {attempt.decode(): job.decode() for attempt, job in found.items()}
+
+    async def lease(self, job: Job) -> None:
+        """Note a lease that the log knows and the store lost."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(self._key(f"held:{job.runner_id}"), str(job.attempt_id), job.job_id)
+            pipe.hincrby(self._key("busy"), str(job.runner_id), job.slots)
+            await pipe.execute()
+
+    async def holders(self) -> list[str]:
+        """Return the runners that have busy slots."""
+        busy = await self._redis.hgetall(self._key("busy"))
+        return [name.decode() for name, slots in busy.items() if int(slots) > 0]
+
+
+def _records(data: bytes) -> list[OutgoingRecord]:
+    # A commit keeps a list, a claim one record: MessagePack arrays and maps differ in their first byte.
+    is_list = data[0] & 0xF0 == 0x90 or data[0] in (0xDC, 0xDD)
+    return _unpack_records(data) if is_list else [_unpack_record(data)]
