@@ -17,12 +17,14 @@ import redis.asyncio as redis
 from redis.commands.core import AsyncScript
 
 from controlplane.events.types import RunnerRegistered
-from controlplane.jobforge_agent.changes import Changes, decode_job
+from controlplane.jobforge_agent.changes import Changes, decode_job, encode_job
 from controlplane.jobforge_agent.state import Job
 from controlplane.log.positions import Partition
 from controlplane.log.producer import OutgoingRecord
 
 ANSWER_WITHIN_SECONDS: Final = 5.0
+FIRST_BLOB: Final = 3
+"""Number of the first script argument that holds bytes."""
 
 Verdict = Literal["ok", "fenced", "lost", "conflict"]
 Beat = tuple[int, tuple[str, ...]]
@@ -133,12 +135,17 @@ class Store:
 
         `expect` maps each input partition to (position before, position after); partition -1 asks for no ownership.
         """
+        blobs = [data for _, data, _ in changes.jobs]
+        jobs = [(name, FIRST_BLOB + index, seconds) for index, (name, _, seconds) in enumerate(changes.jobs)]
+        if outbox and outbox[1]:
+            blobs.append(_pack(outbox[1]))
         fields = changes.as_fields() | {
+            "jobs": jobs,
             "partition": partition, "epoch": epoch,
             "expect": [(partition_text(one), str(old), str(new)) for one, (old, new) in (expect or {}).items()],
-            "outbox": [self._instance, outbox[0], _pack(outbox[1])] if outbox and outbox[1] else False,
+            "outbox": [self._instance, outbox[0], FIRST_BLOB + len(blobs) - 1] if outbox and outbox[1] else False,
         }  # fmt: skip
-        answer = await self._commit(keys=[self._key("positions")], args=[self._prefix, _pack(fields)])
+        answer = await self._commit(keys=[self._key("positions")], args=[self._prefix, _pack(fields), *blobs])
         verdict: Verdict = answer.decode()
         return verdict
 
@@ -152,15 +159,19 @@ class Store:
 
     async def claim(self, claims: Sequence[Claim]) -> list[bool]:
         """Lease jobs; returns which claims were accepted. Accepted records are in the outbox under their attempt id."""
-        rows = [
-            (
-                claim.job.job_id, claim.queue, claim.job.runner_id, claim.capacity, claim.job.slots, claim.job.attempt_id,
-                _pack(claim.job), claim.job.due_at or 0, claim.job.partition, _pack(claim.record),
-            )
-            for claim in claims
-        ]  # fmt: skip
+        blobs: list[bytes] = []
+        rows = []
+        for claim in claims:
+            job, place = claim.job, FIRST_BLOB + len(blobs)
+            blobs += (encode_job(job), _pack(claim.record))
+            rows.append(
+                (
+                    job.job_id, claim.queue, job.runner_id, claim.capacity, job.slots, job.attempt_id,
+                    place, job.due_at or 0, job.partition, place + 1,
+                )
+            )  # fmt: skip
         fields = _pack({"outbox": self._instance, "claims": rows})
-        return [bool(one) for one in await self._claim(keys=[self._key("queues")], args=[self._prefix, fields])]
+        return [bool(one) for one in await self._claim(keys=[self._key("queues")], args=[self._prefix, fields, *blobs])]
 
     # Outbox
 

@@ -1,7 +1,8 @@
 -- Store what was decided from one batch, all or nothing.
 --
 -- KEYS[1]: any key of the namespace, so that a cluster finds the slot.  ARGV[1]: prefix of all keys.
--- ARGV[2]: MessagePack of { partition, epoch, expect, jobs, ready, unready, due, undue, release, open, close, outbox }.
+-- ARGV[2]: MessagePack of { partition, epoch, expect, jobs, waited, ready, unready, due, undue, release, open, close, outbox }; bytes are
+-- further arguments, named by their number (the library reads text, not binary).
 -- Returns "ok", "fenced" (another owner has the partition), "lost" (the store is not where its owner left it), or "conflict"
 -- (a router leased one of the jobs since it was read: read again, decide again).
 local prefix, batch = ARGV[1], cmsgpack.unpack(ARGV[2])
@@ -25,9 +26,9 @@ for _, position in ipairs(batch.expect) do
 end
 for _, job in ipairs(batch.jobs) do
   if job[3] > 0 then
-    redis.call('SET', prefix .. 'job:' .. job[1], job[2], 'EX', job[3])
+    redis.call('SET', prefix .. 'job:' .. job[1], ARGV[job[2]], 'EX', job[3])
   else
-    redis.call('SET', prefix .. 'job:' .. job[1], job[2])
+    redis.call('SET', prefix .. 'job:' .. job[1], ARGV[job[2]])
   end
 end
 for _, entry in ipairs(batch.unready) do
@@ -56,6 +57,6 @@ for _, entry in ipairs(batch.open) do
   redis.call('ZADD', prefix .. 'open:' .. entry[1], entry[2], entry[3])
 end
 if batch.outbox then
-  redis.call('HSET', prefix .. 'outbox:' .. batch.outbox[1], batch.outbox[2], batch.outbox[3])
+  redis.call('HSET', prefix .. 'outbox:' .. batch.outbox[1], batch.outbox[2], ARGV[batch.outbox[3]])
 end
 return 'ok'
