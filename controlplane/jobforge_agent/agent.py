@@ -9,7 +9,6 @@ from typing import Any, Final
 import faust
 import msgspec
 import redis
-from faust.types.streams import StreamT
 
 from controlplane.events import types
 from controlplane.events.catalog import PROGRESS, ROUTING, RUNNERS, SUBMISSIONS
@@ -18,7 +17,7 @@ from controlplane.events.types import LogPosition
 from controlplane.jobforge_agent import recovery
 from controlplane.jobforge_agent.batch import Consumed, cause_of, consume, dead_letter, decide_batch, job_ids
 from controlplane.jobforge_agent.changes import Changes
-from controlplane.jobforge_agent.contracts import Registry
+from controlplane.events.job_contracts import Registry
 from controlplane.jobforge_agent.decide import Context, Decision, new_job
 from controlplane.jobforge_agent.outbox import Outbox
 from controlplane.jobforge_agent.router import Router
@@ -79,7 +78,7 @@ class Agent:
             key_type=None, value_type=None, key_serializer="raw", value_serializer="raw",
         )  # fmt: skip
 
-        async def decide(stream: StreamT[Any]) -> None:
+        async def decide(stream: Any) -> None:
             async for event in stream.noack().events():
                 await self.take(event.value)
                 event.ack()

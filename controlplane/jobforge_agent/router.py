@@ -10,7 +10,7 @@ import msgspec
 from controlplane.events.header import leased_header
 from controlplane.events.identity import Instant, partition_of, random_id
 from controlplane.events.types import JobRouted, RunnerRegistered
-from controlplane.jobforge_agent.contracts import version_of
+from controlplane.events.job_contracts import version_of
 from controlplane.jobforge_agent.outbox import Outbox
 from controlplane.jobforge_agent.policy import Assignment, Candidate, Policy
 from controlplane.jobforge_agent.state import SECOND, Job, earliest

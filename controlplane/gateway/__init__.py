@@ -1,0 +1,1 @@
+"""The gateway: HTTP in and out, the schema registry's read side, and the console."""

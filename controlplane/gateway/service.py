@@ -1,0 +1,82 @@
+"""The gateway process: stateless; whatever it answers is on the log or comes from TruthCore."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+
+from controlplane import __version__
+from controlplane.api.models import Problem
+from controlplane.console import Console
+from controlplane.contents import ContentStore
+from controlplane.events.catalog import RUNNERS, Service
+from controlplane.gateway import registry, submissions
+from controlplane.gateway.capabilities import Capabilities
+from controlplane.gateway.problems import BodyLimit, add_problem_handlers
+from controlplane.gateway.queries import TruthCores, add_queries
+from controlplane.log.connection import LogConnection
+from controlplane.log.producer import LogProducer
+from controlplane.log.topics import ensure_topics
+from controlplane.settings import Settings
+from controlplane.telemetry.health import Dependency, State, health_routes
+from controlplane.telemetry.logs import configure_logging
+
+BODY_LIMIT_BYTES = 16 * 1024 * 1024
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the gateway as an ASGI application; it connects when it starts."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        connection = LogConnection.from_settings(settings)
+        counts = await ensure_topics(connection, settings)
+        producer = LogProducer(connection, service=Service.GATEWAY, partitions=counts)
+        await producer.start()
+        capabilities = Capabilities(connection, counts[RUNNERS.name])
+        following = asyncio.create_task(capabilities.follow())
+        url = settings.content_store_url or (settings.data_dir / "contents").resolve().as_uri()
+        contents = ContentStore(url, inline_limit_bytes=settings.payload_limit_bytes)
+        app.state.door = submissions.Door(producer, capabilities, contents)
+        app.state.truthcores = TruthCores(settings.truthcore_urls)
+        yield
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await app.state.truthcores.close()
+        await producer.stop()
+
+    app = FastAPI(
+        title="ControlPlane", version=__version__, lifespan=lifespan, summary="Run jobs, and know what is true of them.",
+        responses={code: {"model": Problem, "content": {"application/problem+json": {}}} for code in (404, 413, 422, 503)},
+    )  # fmt: skip
+    add_problem_handlers(app)
+    app.add_middleware(BodyLimit, limit_bytes=BODY_LIMIT_BYTES, streaming_paths=frozenset({"/v1/jobs/bulk"}))
+    app.include_router(submissions.router)
+    add_queries(app)
+    app.include_router(registry.router)
+
+    async def truthcore() -> Dependency:
+        answer = await app.state.truthcores.ask("GET", "/health/live", b"", b"")
+        return Dependency(state=State.OK if answer.status_code == 200 else State.DEGRADED)
+
+    app.router.routes.extend(health_routes("gateway", {"truthcore": truthcore}))
+    app.mount("/console", Console())
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        return RedirectResponse("/console/")
+
+    return app
+
+
+def run(settings: Settings) -> None:
+    """Run the gateway until it is told to stop."""
+    configure_logging(settings, "gateway")
+    config = uvicorn.Config(
+        create_app(settings), host=settings.gateway_host, port=settings.gateway_port, log_config=None, access_log=False,
+        timeout_graceful_shutdown=5, timeout_keep_alive=30, h11_max_incomplete_event_size=64 * 1024,
+    )  # fmt: skip
+    uvicorn.Server(config).run()

@@ -1,0 +1,264 @@
+"""Writes: a request becomes an event; the answer comes after the log has it, with its position."""
+
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Final, cast
+
+import msgspec
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import Field, ValidationError
+from pydantic_core import PydanticSerializationError
+
+from controlplane.api.models import Acknowledgement, Identifier, JobRequest, Model
+from controlplane.api.submissions import OptionInvalid, job_submitted, json_content
+from controlplane.contents import ContentStore
+from controlplane.events import types
+from controlplane.events.errors import envelope
+from controlplane.events.header import outside_header
+from controlplane.events.identity import Instant, name_based_id, random_id
+from controlplane.events.types import Cardinality, FusionRule
+from controlplane.events.values import ValueInvalid, typed_value
+from controlplane.gateway.capabilities import Capabilities
+from controlplane.gateway.problems import Refused, problem_fields, refused
+from controlplane.log.positions import position_text
+from controlplane.log.producer import LogProducer
+
+LINE_LIMIT_BYTES: Final = 1_000_000
+BULK_AT_ONCE: Final = 500
+CLIENT_NAME: Final = "anonymous"
+
+
+class Door:
+    """What writing needs: the producer, the capabilities of the runners, the store of large payloads."""
+
+    def __init__(self, producer: LogProducer, capabilities: Capabilities, contents: ContentStore) -> None:
+        self.producer = producer
+        self.capabilities = capabilities
+        self.contents = contents
+
+
+class CancelRequest(Model):
+    """Why, and how hard."""
+
+    reason: str = Field("", max_length=1000)
+    kill: bool = Field(False, description="Conclude at once, even if the runner does not answer.")
+    tree: bool = Field(False, description="Its child jobs as well.")
+
+
+class ReprioritiseRequest(Model):
+    """Where the job shall stand."""
+
+    priority: int = Field(ge=0, le=9)
+    reason: str = Field("", max_length=1000)
+
+
+class AssertionRequest(Model):
+    """What a client knows of a subject."""
+
+    subject: str = Field(min_length=1, max_length=512, examples=["module:json"])
+    predicate: Identifier
+    value: Any
+    unit: str | None = None
+    confidence: float = Field(1.0, ge=0, le=1)
+    source: Identifier = CLIENT_NAME
+    assertion_id: Identifier | None = Field(
+        None, description="Minted by the client, so that a retry is the same assertion."
+    )
+    inputs: list[str] = Field([], max_length=1000)
+    supersedes: str | None = None
+    tenant: Identifier = "default"
+
+
+class RetractionRequest(Model):
+    """Which assertion is taken back, by whom."""
+
+    subject: str = Field(min_length=1, max_length=512)
+    source: Identifier = CLIENT_NAME
+    reason: str = Field("", max_length=1000)
+
+
+class PredicateRequest(Model):
+    """The contract of a predicate."""
+
+    predicate: Identifier
+    cardinality: Cardinality = Cardinality.UNDECLARED
+    rule: FusionRule = FusionRule.DEFAULT
+    unit: str | None = None
+    description: str = ""
+
+
+router = APIRouter(prefix="/v1")
+
+
+def _door(request: Request) -> Door:
+    return cast(Door, request.app.state.door)
+
+
+def _now() -> Instant:
+    return Instant(time.time_ns() // 1000)
+
+
+def submission(request: JobRequest, door: Door, idempotency_key: str | None = None) -> types.JobSubmitted:
+    """Return the event of a request.
+
+    Raises:
+        Refused: the payload breaks the contract that runners declared, or an option is impossible.
+    """
+    minted = name_based_id(f"{request.tenant}/{idempotency_key}") if idempotency_key else random_id()
+    job_id = request.job_id or minted
+    try:
+        content = json_content(request.payload)
+        error = door.capabilities.registry.refusal(request.job_type, request.contract_major, content, random_id())
+        # An unknown type is JobForge's to judge: its runner may have registered after this gateway looked.
+        if error is not None and error.code == "payload_invalid":
+            raise Refused(error)
+        header = outside_header(
+            "JobSubmitted",
+            job_id,
+            door.producer.identity,
+            _now(),
+            correlation_id=request.correlation_id,
+            tenant=request.tenant,
+        )
+        payload = door.contents.check_in(content)
+        return job_submitted(request, job_id=job_id, payload=payload, header=header, idempotency_key=idempotency_key)
+    except (OptionInvalid, PydanticSerializationError) as error_found:
+        raise refused("request_invalid", str(error_found), field="body") from error_found
+
+
+async def _acknowledged(door: Door, event: Any) -> Acknowledgement:
+    position = await door.producer.publish(event)
+    return Acknowledgement(
+        job_id=getattr(event, "job_id", None), event_id=event.header.event_id, position=position_text(position),
+        correlation_id=event.header.correlation_id,
+    )  # fmt: skip
+
+
+@router.post("/jobs", status_code=202, tags=["jobs"])
+async def submit(
+    request: Request, job: JobRequest, idempotency_key: Annotated[str | None, Header(max_length=200)] = None
+) -> Acknowledgement:
+    """Submit a job; the answer comes when the log has it. The same id, or Idempotency-Key, again is the same job."""
+    door = _door(request)
+    return await _acknowledged(door, submission(job, door, idempotency_key))
+
+
+@router.post("/jobs/bulk", tags=["jobs"])
+async def submit_many(request: Request) -> Response:
+    """Submit one job per line (NDJSON); answers with one acknowledgement or problem per line, in the same order."""
+    return StreamingResponse(_bulk(request, _door(request)), media_type="application/x-ndjson")
+
+
+async def _bulk(request: Request, door: Door) -> AsyncIterator[bytes]:
+    lines: list[bytes] = []
+    async for line in _lines(request):
+        lines.append(line)
+        if len(lines) >= BULK_AT_ONCE:
+            yield await _submit_lines(lines, door)
+            lines = []
+    if lines:
+        yield await _submit_lines(lines, door)
+
+
+async def _lines(request: Request) -> AsyncIterator[bytes]:
+    rest = b""
+    async for chunk in request.stream():
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            if line.strip():
+                yield line
+        if len(rest) > LINE_LIMIT_BYTES:
+            yield rest  # Too long to be a job: its answer says so, and what follows cannot be told apart from it.
+            return
+    if rest.strip():
+        yield rest
+
+
+async def _submit_lines(lines: list[bytes], door: Door) -> bytes:
+    answers: list[dict[str, Any]] = [{} for _ in lines]
+    events: list[tuple[int, types.JobSubmitted]] = []
+    for index, line in enumerate(lines):
+        try:
+            if len(line) > LINE_LIMIT_BYTES:
+                raise refused(
+                    "payload_too_large", f"Expected a line of at most {LINE_LIMIT_BYTES} bytes, but found more."
+                )
+            events.append((index, submission(JobRequest.model_validate_json(line), door)))
+        except Refused as fault:
+            answers[index] = problem_fields(fault.error, fault.status)
+        except ValidationError as fault:
+            first = fault.errors(include_url=False)[0]
+            field = ".".join(str(part) for part in first["loc"]) or "line"
+            error = envelope("request_invalid", f"Expected {field} to be valid, but: {first['msg']}.", field=field)
+            answers[index] = problem_fields(error, 422)
+    positions = await door.producer.send([door.producer.record(event) for _, event in events])
+    for (index, event), position in zip(events, positions, strict=True):
+        answers[index] = {
+            "job_id": event.job_id, "event_id": event.header.event_id, "position": position_text(position),
+            "correlation_id": event.header.correlation_id,
+        }  # fmt: skip
+    return b"".join(msgspec.json.encode(answer) + b"\n" for answer in answers)
+
+
+def _command_header(door: Door, name: str, correlation_id: str) -> types.EventHeader:
+    return outside_header(name, random_id(), door.producer.identity, _now(), correlation_id=correlation_id)
+
+
+@router.post("/jobs/{job_id:path}/cancel", status_code=202, tags=["jobs"])
+async def cancel(request: Request, job_id: Identifier, body: CancelRequest | None = None) -> Acknowledgement:
+    """Ask for a job to be cancelled; what became of it is an event."""
+    door, wish = _door(request), body or CancelRequest()
+    header = _command_header(door, "JobCancelRequested", job_id)
+    return await _acknowledged(
+        door, types.JobCancelRequested(header=header, job_id=job_id, reason=wish.reason, kill=wish.kill, tree=wish.tree)
+    )
+
+
+@router.post("/jobs/{job_id:path}/reprioritise", status_code=202, tags=["jobs"])
+async def reprioritise(request: Request, job_id: Identifier, body: ReprioritiseRequest) -> Acknowledgement:
+    """Ask for a waiting job to move in its queue."""
+    door = _door(request)
+    header = _command_header(door, "JobReprioritiseRequested", job_id)
+    event = types.JobReprioritiseRequested(header=header, job_id=job_id, priority=body.priority, reason=body.reason)
+    return await _acknowledged(door, event)
+
+
+@router.post("/assertions", status_code=202, tags=["truths"])
+async def assert_truth(request: Request, body: AssertionRequest) -> Acknowledgement:
+    """Assert something of a subject; the answer's event id is the assertion id."""
+    door = _door(request)
+    try:
+        value = typed_value(body.value, unit=body.unit)
+    except ValueInvalid as error:
+        raise refused("request_invalid", str(error), field="value") from error
+    identity = body.assertion_id or random_id()
+    event = types.TruthAsserted(
+        header=outside_header("TruthAsserted", identity, door.producer.identity, _now(), tenant=body.tenant, actor=body.source),
+        subject=body.subject, predicate=body.predicate, object=value, confidence=body.confidence,
+        source=types.Source(kind=types.SourceKind.CLIENT, name=body.source),
+        evidence=types.Evidence(inputs=tuple(body.inputs)), supersedes=body.supersedes,
+    )  # fmt: skip
+    return await _acknowledged(door, event)
+
+
+@router.post("/assertions/{assertion_id}/retract", status_code=202, tags=["truths"])
+async def retract(request: Request, assertion_id: Identifier, body: RetractionRequest) -> Acknowledgement:
+    """Take an assertion back; it stays in the history."""
+    door = _door(request)
+    event = types.TruthRetracted(
+        header=_command_header(door, "TruthRetracted", assertion_id), subject=body.subject, assertion_id=assertion_id,
+        source=types.Source(kind=types.SourceKind.CLIENT, name=body.source), reason=body.reason,
+    )  # fmt: skip
+    return await _acknowledged(door, event)
+
+
+@router.post("/predicates", status_code=202, tags=["truths"])
+async def declare_predicate(request: Request, body: PredicateRequest) -> Acknowledgement:
+    """Declare how a predicate's competing assertions are fused."""
+    door = _door(request)
+    event = types.PredicateDeclared(
+        header=_command_header(door, "PredicateDeclared", body.predicate), subject=f"predicate:{body.predicate}",
+        predicate=body.predicate, cardinality=body.cardinality, rule=body.rule, unit=body.unit, description=body.description,
+    )  # fmt: skip
+    return await _acknowledged(door, event)
