@@ -1,0 +1,1 @@
+"""TruthCore: projects the log into queryable assertions with provenance, and the history of everything."""

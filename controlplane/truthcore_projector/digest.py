@@ -1,0 +1,52 @@
+"""Digests: two projections that reflect the same positions have the same, whatever the order in which records arrived.
+
+Per table, the sum modulo 2^256 of the SHA-256 of each row's canonical JSON. A sum does not depend on order; rows that would cancel
+out would need a collision of SHA-256.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import duckdb
+
+from controlplane.api.models import TableDigest
+from controlplane.log.positions import Partition
+from controlplane.truthcore_projector.tables import TABLES
+
+WORDS: Final = 8
+WORD_BITS: Final = 32
+MODULUS: Final = 1 << 256
+
+
+def _canonical(columns: str) -> str:
+    parts = []
+    for column in columns.split(","):
+        name, kind = column.strip().rsplit(" ", 1)
+        own = f"t.{name}"
+        parts.append(f"{name} := sha256({own})" if kind == "BLOB" else f"{name} := {own}")
+    return f"to_json(struct_pack({', '.join(parts)}))::VARCHAR"
+
+
+def table_digest(cursor: duckdb.DuckDBPyConnection, table: str) -> TableDigest:
+    """Return the digest of one table's rows before the positions in the temporary table `bounds`."""
+    words = ", ".join(f"sum(('0x' || substr(hash, {1 + 8 * word}, 8))::UBIGINT)::HUGEINT" for word in range(WORDS))
+    query = (
+        f"WITH hashed AS (SELECT sha256({_canonical(TABLES[table])}) AS hash FROM {table} AS t SEMI JOIN bounds AS b"  # noqa: S608 -- our own names
+        ' ON t.topic = b.topic AND t.partition = b.partition AND t."offset" < b.next_offset)'
+        f" SELECT count(*), {words} FROM hashed"
+    )
+    row = cursor.execute(query).fetchone()
+    assert row is not None
+    total = 0
+    for part in row[1:]:
+        total = (total << WORD_BITS) + int(part or 0)
+    return TableDigest(table=table, rows=row[0], digest=f"{total % MODULUS:064x}")
+
+
+def digest(cursor: duckdb.DuckDBPyConnection, positions: Mapping[Partition, int]) -> list[TableDigest]:
+    """Return the digest of every table at a position vector; rows at or after it do not count."""
+    cursor.execute("CREATE OR REPLACE TEMP TABLE bounds (topic VARCHAR, partition INTEGER, next_offset BIGINT)")
+    if positions:
+        rows = [(topic, partition, offset) for (topic, partition), offset in positions.items()]
+        cursor.executemany("INSERT INTO bounds VALUES (?, ?, ?)", rows)
+    return [table_digest(cursor, table) for table in TABLES]

@@ -1,0 +1,86 @@
+"""The projection's database: rows and positions in one transaction, so that a record has its effect once."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+
+from controlplane.log.positions import Partition
+from controlplane.truthcore_projector.decode import COORDINATES, Decoded, Refused
+from controlplane.truthcore_projector.tables import EVENT_ROWS, POSITIONS, ROWS, TABLES
+
+UNDECODABLE: Final = "UNDECODABLE"
+MEMORY_LIMIT: Final = "1GB"
+
+
+class Store:
+    """One DuckDB file, written by one thread; queries take a cursor of their own."""
+
+    def __init__(self, file: Path | str) -> None:
+        """Open or make the database.
+
+        Raises:
+            duckdb.IOException: another process owns the file.
+        """
+        self.connection = duckdb.connect(str(file))
+        self.connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
+        self.connection.execute("SET TimeZone = 'UTC'")
+        self.connection.execute(POSITIONS)
+        for name, columns in TABLES.items():
+            self.connection.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns})")
+
+    def close(self) -> None:
+        """Close the database; everything committed is in the file."""
+        self.connection.close()
+
+    def positions(self) -> dict[Partition, int]:
+        """Return the next offset of each partition that the rows reflect."""
+        rows = self.connection.cursor().execute("SELECT topic, partition, next_offset FROM positions").fetchall()
+        return {(topic, partition): offset for topic, partition, offset in rows}
+
+    def write(self, decoded: Decoded, positions: Mapping[Partition, int]) -> None:
+        """Write a batch and the positions after it, all or nothing (G4).
+
+        1. Rows and positions are written in one transaction. A crash before its commit: the batch comes again. After: it
+        is skipped, because reading goes on at the stored positions.
+        """
+        database = self.connection
+        database.begin()
+        try:
+            if decoded.tables:
+                common = ["header", *COORDINATES.names]
+                headers = [table.select(common) for table in decoded.tables.values()]
+                self._insert("events", EVENT_ROWS, pa.concat_tables(headers, promote_options="permissive"))
+            for name, table in decoded.tables.items():
+                if name in ROWS:
+                    self._insert(*ROWS[name], table)
+            if decoded.refused:
+                self._insert_refused(decoded.refused)
+            database.executemany(
+                "INSERT OR REPLACE INTO positions VALUES (?, ?, ?)",
+                [(topic, partition, offset) for (topic, partition), offset in positions.items()],
+            )
+        except BaseException:
+            database.rollback()
+            raise
+        database.commit()
+
+    def _insert(self, table: str, rows: str, batch: pa.Table) -> None:
+        self.connection.register("batch", batch)
+        try:
+            self.connection.execute(f"INSERT INTO {table} {rows}")  # noqa: S608 -- both from our own tables
+        finally:
+            self.connection.unregister("batch")
+
+    def _insert_refused(self, refused: Sequence[Refused]) -> None:
+        rows: list[tuple[Any, ...]] = [
+            (one.record.topic, one.record.partition, one.record.offset, one.record.timestamp, one.record.key, UNDECODABLE, one.record.value)
+            for one in refused
+        ]  # fmt: skip
+        self.connection.executemany(
+            'INSERT INTO events (topic, partition, "offset", log_time, key, event_type, value)'
+            " VALUES (?, ?, ?, epoch_ms(?::BIGINT), ?, ?, ?)",
+            rows,
+        )

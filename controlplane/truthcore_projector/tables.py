@@ -1,0 +1,96 @@
+"""The projection's tables. Each row is one record's own, named by the record's position, and never changes.
+
+So the projection is a set: it does not matter in which order records of different partitions arrive, how often they come again, or
+where a run was interrupted. What is *current* (a job's phase, what is true) is a query over that set, in which order
+counts only within a partition.
+"""
+
+from typing import Final
+
+PLACE: Final = 'topic VARCHAR, partition INTEGER, "offset" BIGINT, log_time TIMESTAMP'
+
+TABLES: Final[dict[str, str]] = {
+    "events": (
+        f"{PLACE}, key BLOB, event_type VARCHAR, event_id VARCHAR, correlation_id VARCHAR, cause_topic VARCHAR,"
+        " cause_partition INTEGER, cause_offset BIGINT, occurred_at TIMESTAMP, producer VARCHAR, tenant VARCHAR,"
+        " actor VARCHAR, value BLOB"
+    ),
+    "submissions": (
+        f"{PLACE}, job_id VARCHAR, job_type VARCHAR, contract_major INTEGER, pool VARCHAR, priority INTEGER, tenant VARCHAR,"
+        " correlation_id VARCHAR, parent_job_id VARCHAR, not_before TIMESTAMP, payload BLOB"
+    ),
+    "acceptances": f"{PLACE}, job_id VARCHAR",
+    "conclusions": (
+        f"{PLACE}, job_id VARCHAR, phase VARCHAR, attempt_id VARCHAR, attempt_number INTEGER, error_code VARCHAR,"
+        " error_message VARCHAR, result BLOB"
+    ),
+    "attempt_events": (
+        f"{PLACE}, job_id VARCHAR, attempt_id VARCHAR, attempt_number INTEGER, runner_id VARCHAR, stage VARCHAR,"
+        " fraction DOUBLE, message VARCHAR, error_code VARCHAR, slots INTEGER, due_at TIMESTAMP"
+    ),
+    "runner_events": (
+        f"{PLACE}, runner_id VARCHAR, kind VARCHAR, name VARCHAR, pool VARCHAR, slots INTEGER, in_flight INTEGER, value BLOB"
+    ),
+    "assertions": (
+        f"{PLACE}, assertion_id VARCHAR, subject VARCHAR, predicate VARCHAR, kind VARCHAR, text VARCHAR, number DOUBLE,"
+        " unit VARCHAR, confidence DOUBLE, source VARCHAR, source_kind VARCHAR, valid_from TIMESTAMP, valid_to TIMESTAMP,"
+        " job_id VARCHAR, attempt_id VARCHAR, supersedes VARCHAR, tenant VARCHAR"
+    ),
+    "retractions": f"{PLACE}, assertion_id VARCHAR, subject VARCHAR, source VARCHAR, reason VARCHAR",
+    "predicates": f"{PLACE}, predicate VARCHAR, cardinality VARCHAR, rule VARCHAR, unit VARCHAR",
+    "sources": f"{PLACE}, source VARCHAR, reliability DOUBLE",
+}
+POSITIONS: Final = "CREATE TABLE IF NOT EXISTS positions (topic VARCHAR, partition INTEGER, next_offset BIGINT, PRIMARY KEY (topic, partition))"
+
+_AT: Final = "_topic, _partition, _offset, _log_time"
+_ATTEMPT: Final = f"{_AT}, job_id, attempt_id, attempt_number, runner_id"
+
+
+def _concluded(phase: str, *, attempt: str, error: bool, result: str = "NULL") -> tuple[str, str]:
+    code, message = ("error.code", "error.message") if error else ("NULL", "NULL")
+    return "conclusions", f"SELECT {_AT}, job_id, '{phase}', {attempt}, {code}, {message}, {result} FROM batch"
+
+
+def _stage(stage: str, fraction: str = "NULL", message: str = "NULL", code: str = "NULL", slots: str = "NULL", due: str = "NULL") -> tuple[str, str]:  # fmt: skip
+    return "attempt_events", f"SELECT {_ATTEMPT}, '{stage}', {fraction}, {message}, {code}, {slots}, {due} FROM batch"
+
+
+EVENT_ROWS: Final = (
+    f"SELECT {_AT}, _key, _event_type, header.event_id, header.correlation_id, header.causation.topic,"
+    " header.causation.partition, header.causation.offset, header.occurred_at, header.producer.service, header.tenant,"
+    " header.actor, _value FROM batch"
+)
+
+ROWS: Final[dict[str, tuple[str, str]]] = {
+    "JobSubmitted": (
+        "submissions",
+        f"SELECT {_AT}, job_id, job_type, contract_major, pool, priority, header.tenant, header.correlation_id,"
+        " parent.job_id, not_before, payload.data FROM batch",
+    ),
+    "JobAccepted": ("acceptances", f"SELECT {_AT}, job_id FROM batch"),
+    "JobRejected": _concluded("REJECTED", attempt="NULL, NULL", error=True),
+    "JobCompleted": _concluded("COMPLETED", attempt="attempt_id, attempt_number", error=False, result="result.data"),
+    "JobFailed": _concluded("FAILED", attempt="attempt_id, attempt_number", error=True),
+    "JobCancelled": _concluded("CANCELLED", attempt="attempt_id, attempt_number", error=False),
+    "JobRouted": _stage("ROUTED", message="reason", slots="slots"),
+    "AttemptStarted": _stage("STARTED"),
+    "AttemptProgressed": _stage("PROGRESSED", fraction="fraction", message="message"),
+    "AttemptSucceeded": _stage("SUCCEEDED"),
+    "AttemptFailed": _stage("FAILED", message="error.message", code="error.code"),
+    "AttemptCancelled": _stage("CANCELLED", message="reason"),
+    "AttemptLost": _stage("LOST", message="reason", code="'attempt_lost'"),
+    "JobRetryScheduled": _stage("RETRYING", message="error.message", code="error.code", due="due_at"),
+    "RunnerRegistered": ("runner_events", f"SELECT {_AT}, runner_id, 'REGISTERED', name, pool, slots, NULL, _value FROM batch"),
+    "RunnerHeartbeat": ("runner_events", f"SELECT {_AT}, runner_id, 'HEARTBEAT', NULL, NULL, NULL, len(attempt_ids), NULL FROM batch"),
+    "RunnerDraining": ("runner_events", f"SELECT {_AT}, runner_id, 'DRAINING', NULL, NULL, NULL, NULL, NULL FROM batch"),
+    "RunnerLeft": ("runner_events", f"SELECT {_AT}, runner_id, 'LEFT', NULL, NULL, NULL, NULL, NULL FROM batch"),
+    "TruthAsserted": (
+        "assertions",
+        f"SELECT {_AT}, header.event_id, subject, predicate, object.kind, object.text, object.number, object.unit, confidence,"
+        " source.name, source.kind, valid_from, valid_to, evidence.job_id, evidence.attempt_id, supersedes, header.tenant FROM batch",
+    ),
+    "TruthRetracted": ("retractions", f"SELECT {_AT}, assertion_id, subject, source.name, reason FROM batch"),
+    "PredicateDeclared": ("predicates", f"SELECT {_AT}, predicate, cardinality, rule, unit FROM batch"),
+    "SourceDeclared": ("sources", f"SELECT {_AT}, source_name, reliability FROM batch"),
+}  # fmt: skip
+"""Event type -> (table, rows from the decoded batch). Events that are not here are kept in `events` alone."""
