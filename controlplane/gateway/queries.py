@@ -7,7 +7,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 
 from controlplane.api import models
-from controlplane.gateway.problems import refused
+from controlplane.api.problems import refused
 
 ANSWER_WITHIN_SECONDS: Final = 40.0
 _KEPT_HEADERS: Final = ("content-type", "retry-after")

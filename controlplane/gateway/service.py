@@ -15,7 +15,7 @@ from controlplane.contents import ContentStore
 from controlplane.events.catalog import RUNNERS, Service
 from controlplane.gateway import registry, submissions
 from controlplane.gateway.capabilities import Capabilities
-from controlplane.gateway.problems import BodyLimit, add_problem_handlers
+from controlplane.gateway.limits import BodyLimit, add_gateway_handlers
 from controlplane.gateway.queries import TruthCores, add_queries
 from controlplane.log.connection import LogConnection
 from controlplane.log.producer import LogProducer
@@ -52,7 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="ControlPlane", version=__version__, lifespan=lifespan, summary="Run jobs, and know what is true of them.",
         responses={code: {"model": Problem, "content": {"application/problem+json": {}}} for code in (404, 413, 422, 503)},
     )  # fmt: skip
-    add_problem_handlers(app)
+    add_gateway_handlers(app)
     app.add_middleware(BodyLimit, limit_bytes=BODY_LIMIT_BYTES, streaming_paths=frozenset({"/v1/jobs/bulk"}))
     app.include_router(submissions.router)
     add_queries(app)

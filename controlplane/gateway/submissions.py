@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from controlplane.api.models import Acknowledgement, Identifier, JobRequest, Model
+from controlplane.api.problems import Refused, problem_fields, refused
 from controlplane.api.submissions import OptionInvalid, job_submitted, json_content
 from controlplane.contents import ContentStore
 from controlplane.events import types
@@ -20,7 +21,6 @@ from controlplane.events.identity import Instant, name_based_id, random_id
 from controlplane.events.types import Cardinality, FusionRule
 from controlplane.events.values import ValueInvalid, typed_value
 from controlplane.gateway.capabilities import Capabilities
-from controlplane.gateway.problems import Refused, problem_fields, refused
 from controlplane.log.positions import position_text
 from controlplane.log.producer import LogProducer
 

@@ -79,7 +79,7 @@ class Decoder:
             return "", None, [refusal(record) for record in group]
         try:
             return schema.event_name, self._vectorised(identity, schema.schema, schema.event_name, group), []
-        except (Exception, pa.ArrowException) as error:  # noqa: BLE001 -- DataFusion's errors have no narrower class
+        except (Exception, pa.ArrowException) as error:
             good = [record for record in group if readable(record)]
             if len(good) == len(group):
                 raise

@@ -10,6 +10,7 @@ import pyarrow as pa
 from controlplane.log.positions import Partition
 from controlplane.truthcore_projector.decode import COORDINATES, Decoded, Refused
 from controlplane.truthcore_projector.tables import EVENT_ROWS, POSITIONS, ROWS, TABLES
+from controlplane.truthcore_projector.views import VIEWS
 
 UNDECODABLE: Final = "UNDECODABLE"
 MEMORY_LIMIT: Final = "1GB"
@@ -30,6 +31,10 @@ class Store:
         self.connection.execute(POSITIONS)
         for name, columns in TABLES.items():
             self.connection.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns})")
+        for view in VIEWS:
+            self.connection.execute(view)
+        self.connection.execute("SET enable_external_access = false")
+        self.connection.execute("SET lock_configuration = true")
 
     def close(self) -> None:
         """Close the database; everything committed is in the file."""

@@ -1,0 +1,266 @@
+"""Questions about jobs, events and causes; each takes a cursor of its own and returns the models of the HTTP contract."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import duckdb
+import msgspec
+
+from controlplane.api.models import AttemptView, CausationNode, EventView, JobView, RunnerView
+from controlplane.events.codec import UndecodableRecord, decode
+from controlplane.events.types import RunnerRegistered
+
+DEPTH_LIMIT: Final = 64
+NODES_LIMIT: Final = 500
+_EVENT: Final = (
+    'topic, partition, "offset", log_time, key, event_type, event_id, correlation_id, cause_topic, cause_partition,'
+    " cause_offset, occurred_at, producer, value"
+)
+_FILTERS: Final = ("job_type", "phase", "pool", "tenant", "correlation_id", "parent_job_id")
+
+Cursor = duckdb.DuckDBPyConnection
+
+
+def rows(cursor: Cursor, query: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+    """Return the rows of a query by column name; times are UTC."""
+    result = cursor.execute(query, list(parameters))
+    names = [column[0] for column in result.description or []]
+    return [{name: _utc(value) for name, value in zip(names, row, strict=True)} for row in result.fetchall()]
+
+
+def _utc(value: Any) -> Any:
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
+
+
+def _json(data: bytes | None) -> Any:
+    if not data:
+        return None
+    try:
+        return json.loads(data)
+    except ValueError:
+        return f"{len(data)} bytes that are not JSON"
+
+
+def plain_event(event: Any) -> Any:
+    """Return an event as JSON values: bytes that hold JSON as that JSON, other bytes as text or their size."""
+    fields = msgspec.to_builtins(event, builtin_types=(bytes,))
+
+    def readable(value: Any) -> Any:
+        match value:
+            case bytes():
+                return (
+                    _json(value)
+                    if value[:1] in b'{["0123456789tfn'
+                    else value.decode("utf-8", "backslashreplace")[:2000]
+                )
+            case dict():
+                return {name: readable(one) for name, one in value.items()}
+            case list() | tuple():
+                return [readable(one) for one in value]
+            case _:
+                return value
+
+    return readable(fields)
+
+
+def event_view(row: dict[str, Any]) -> EventView:
+    """Return a row of `events` as a model, its record decoded."""
+    try:
+        event = plain_event(decode(row["value"] or b""))
+    except UndecodableRecord as error:
+        event = {"undecodable": str(error), "value": (row["value"] or b"")[:200].decode("utf-8", "backslashreplace")}
+    cause = None
+    if row["cause_topic"] is not None:
+        cause = f"{row['cause_topic']}/{row['cause_partition']}/{row['cause_offset']}"
+    return EventView(
+        position=f"{row['topic']}/{row['partition']}/{row['offset']}", event_id=row["event_id"] or "",
+        event_type=row["event_type"], log_time=row["log_time"], occurred_at=row["occurred_at"] or row["log_time"],
+        correlation_id=row["correlation_id"] or "", causation=cause, producer=row["producer"] or "",
+        key=(row["key"] or b"").decode("utf-8", "backslashreplace"), event=event,
+    )  # fmt: skip
+
+
+# Jobs
+
+
+def job_views(cursor: Cursor, ids: Sequence[str], *, details: bool) -> list[JobView]:
+    """Return jobs in the order of their ids; payload and result only with `details`."""
+    if not ids:
+        return []
+    found = {
+        row["job_id"]: row for row in rows(cursor, "SELECT * FROM jobs WHERE job_id IN (SELECT unnest(?))", [list(ids)])
+    }
+    attempts: dict[str, list[AttemptView]] = {}
+    query = "SELECT * FROM attempts WHERE job_id IN (SELECT unnest(?)) ORDER BY attempt_number, routed_at"
+    for row in rows(cursor, query, [list(ids)]):
+        attempts.setdefault(row["job_id"], []).append(_attempt_view(row))
+    return [_job_view(found[one], attempts.get(one, []), cursor, details=details) for one in ids if one in found]
+
+
+def _attempt_view(row: dict[str, Any]) -> AttemptView:
+    error = {"code": row["error_code"], "message": row["error_message"]} if row["error_code"] else None
+    return AttemptView(
+        attempt_id=row["attempt_id"], attempt_number=row["attempt_number"], runner_id=row["runner_id"], phase=row["phase"],
+        routed_at=row["routed_at"], started_at=row["started_at"], ended_at=row["ended_at"], fraction=row["fraction"],
+        message=row["message"], error=error, routing_reason=row["routing_reason"],
+    )  # fmt: skip
+
+
+def _job_view(row: dict[str, Any], attempts: list[AttemptView], cursor: Cursor, *, details: bool) -> JobView:
+    error = {"code": row["error_code"], "message": row["error_message"]} if row["error_code"] else None
+    waiting = (
+        waiting_for(cursor, row) if details and row["phase"] in ("QUEUED", "DELAYED", "RETRYING", "SUBMITTED") else None
+    )
+    return JobView(
+        job_id=row["job_id"], job_type=row["job_type"], phase=row["phase"], pool=row["pool"], priority=row["priority"],
+        tenant=row["tenant"], correlation_id=row["correlation_id"], submitted_at=row["submitted_at"],
+        concluded_at=row["concluded_at"], attempts=attempts, payload=_json(row["payload"]) if details else None,
+        result=_json(row["result"]) if details else None, error=error, parent_job_id=row["parent_job_id"], waiting_for=waiting,
+    )  # fmt: skip
+
+
+def waiting_for(cursor: Cursor, job: dict[str, Any]) -> str:
+    """Return in words why a job waits."""
+    if job["phase"] == "SUBMITTED":
+        return "waiting for JobForge to take it up"
+    if job["phase"] == "DELAYED":
+        return f"waiting for its time, {job['not_before']:%Y-%m-%d %H:%M:%S} UTC"
+    if job["phase"] == "RETRYING":
+        return "waiting for its next attempt"
+    wanted = f"{job['job_type']} v{job['contract_major']}"
+    healthy = [
+        one for one in runner_views(cursor)
+        if one.state == "REGISTERED" and one.pool == job["pool"] and _offers(one, job["job_type"], job["contract_major"])
+    ]  # fmt: skip
+    full = sum(one.in_flight >= one.slots for one in healthy)
+    if not healthy:
+        return f"waiting for a runner with {wanted}: none is there"
+    how = "all full" if full == len(healthy) else f"{full} full"
+    return f"waiting for a runner with {wanted}: {len(healthy)} healthy, {how}"
+
+
+def _offers(runner: RunnerView, job_type: str, major: int) -> bool:
+    return any(one.startswith(f"{job_type}@{major}.") for one in runner.capabilities)
+
+
+def job_page(
+    cursor: Cursor, filters: dict[str, str | None], limit: int, cursor_text: str | None
+) -> tuple[list[JobView], str | None]:
+    """Return a page of jobs, newest first, and where the next begins."""
+    conditions, parameters = ["true"], []
+    for name in _FILTERS:
+        if value := filters.get(name):
+            conditions.append(f"{name} = ?")
+            parameters.append(value)
+    if cursor_text:
+        moment, _, job_id = cursor_text.partition("~")
+        conditions.append("(submitted_at, job_id) < (?::TIMESTAMP, ?)")
+        parameters += [moment, job_id]
+    query = f"SELECT job_id, submitted_at FROM jobs WHERE {' AND '.join(conditions)} ORDER BY submitted_at DESC, job_id DESC LIMIT ?"  # noqa: S608 -- names from our own list
+    found = cursor.execute(query, [*parameters, limit + 1]).fetchall()
+    following = f"{found[limit - 1][1].isoformat()}~{found[limit - 1][0]}" if len(found) > limit else None
+    return job_views(cursor, [row[0] for row in found[:limit]], details=False), following
+
+
+# Events and causes
+
+
+def event_page(
+    cursor: Cursor, filters: dict[str, str | None], limit: int, after: int
+) -> tuple[list[EventView], str | None]:
+    """Return a page of records in the order of their log time, and where the next begins."""
+    conditions, parameters = ["true"], []
+    for name in ("topic", "event_type", "correlation_id"):
+        if value := filters.get(name):
+            conditions.append(f"{name} = ?")
+            parameters.append(value)
+    query = f'SELECT {_EVENT} FROM events WHERE {" AND ".join(conditions)} ORDER BY log_time DESC, topic, partition, "offset" DESC LIMIT ? OFFSET ?'  # noqa: S608 -- names from our own list
+    found = rows(cursor, query, [*parameters, limit + 1, after])
+    return [event_view(row) for row in found[:limit]], str(after + limit) if len(found) > limit else None
+
+
+def job_events(cursor: Cursor, job_id: str) -> list[EventView]:
+    """Return every record about a job in the order of their log time: those under its key, and the truths that it gave."""
+    query = f"""SELECT {_EVENT} FROM events WHERE key = encode(?) OR key = encode(?) AND topic = 'controlplane.truth'
+      OR (topic, partition, "offset") IN (SELECT (topic, partition, "offset") FROM assertions WHERE job_id = ?)
+      ORDER BY log_time, topic, partition, "offset" LIMIT 2000"""  # noqa: S608 -- the columns are our own
+    return [event_view(row) for row in rows(cursor, query, [job_id, f"job:{job_id}", job_id])]
+
+
+def event_at(cursor: Cursor, topic: str, partition: int, offset: int) -> EventView | None:
+    """Return the record at a position, or None."""
+    query = f'SELECT {_EVENT} FROM events WHERE topic = ? AND partition = ? AND "offset" = ?'  # noqa: S608 -- the columns are our own
+    found = rows(cursor, query, [topic, partition, offset])
+    return event_view(found[0]) if found else None
+
+
+def find_event(cursor: Cursor, reference: str) -> EventView | None:
+    """Return the record that a position or an event id names, or None."""
+    topic, partition, offset = (*reference.rsplit("/", 2), "", "")[:3]
+    if partition.isdecimal() and offset.isdecimal():
+        return event_at(cursor, topic, int(partition), int(offset))
+    query = f'SELECT {_EVENT} FROM events WHERE event_id = ? ORDER BY topic, partition, "offset" LIMIT 1'  # noqa: S608 -- the columns are our own
+    found = rows(cursor, query, [reference])
+    return event_view(found[0]) if found else None
+
+
+def submission_of(cursor: Cursor, job_id: str) -> EventView | None:
+    """Return the record that submitted a job, or None."""
+    found = rows(cursor, 'SELECT topic, partition, "offset" FROM first_submissions WHERE job_id = ?', [job_id])
+    return event_at(cursor, found[0]["topic"], found[0]["partition"], found[0]["offset"]) if found else None
+
+
+def chain(cursor: Cursor, event: EventView) -> list[EventView]:
+    """Return the causes of a record up to where it began, oldest first, the record itself last."""
+    steps = [event]
+    seen = {event.position}
+    while steps[-1].causation is not None and steps[-1].causation not in seen and len(steps) < DEPTH_LIMIT:
+        cause = find_event(cursor, steps[-1].causation)
+        if cause is None:
+            break
+        seen.add(cause.position)
+        steps.append(cause)
+    return steps[::-1]
+
+
+def effects(cursor: Cursor, root: EventView) -> CausationNode:
+    """Return the tree of everything that followed from a record: one join per level, bounded, each record once."""
+    tree = CausationNode(event=root)
+    level = {root.position: tree}
+    seen = {root.position}
+    while level and len(seen) < NODES_LIMIT:
+        places = [position.rsplit("/", 2) for position in level]
+        query = f"""SELECT {_EVENT} FROM events SEMI JOIN
+          (SELECT unnest(?) AS t, unnest(?) AS p, unnest(?) AS o) AS causes
+          ON cause_topic = t AND cause_partition = p AND cause_offset = o
+          ORDER BY log_time, topic, partition, "offset" LIMIT {NODES_LIMIT}"""  # noqa: S608 -- the columns are our own
+        lists = [[one[0] for one in places], [int(one[1]) for one in places], [int(one[2]) for one in places]]
+        following: dict[str, CausationNode] = {}
+        for row in rows(cursor, query, lists):
+            view = event_view(row)
+            if view.position not in seen and view.causation is not None:
+                seen.add(view.position)
+                node = following[view.position] = CausationNode(event=view)
+                level[view.causation].effects.append(node)
+        level = following
+    return tree
+
+
+# Runners
+
+
+def runner_views(cursor: Cursor) -> list[RunnerView]:
+    """Return every runner process that the log knows, the newest first."""
+    views = []
+    for row in rows(cursor, "SELECT * FROM runners ORDER BY registered_at DESC LIMIT 1000"):
+        registered: RunnerRegistered = decode(row["value"])
+        views.append(
+            RunnerView(
+                runner_id=row["runner_id"], name=row["name"], pool=row["pool"], slots=row["slots"], labels=registered.labels,
+                capabilities=[f"{one.job_type}@{one.version}" for one in registered.capabilities], state=row["state"],
+                registered_at=row["registered_at"], last_heartbeat_at=row["last_heartbeat_at"], in_flight=row["in_flight"],
+            )
+        )  # fmt: skip
+    return views

@@ -1,0 +1,54 @@
+"""What is current, as views over the rows: documented, and the same for the HTTP interface and for SQL."""
+
+from typing import Final
+
+STAGE_RANK: Final = (
+    "CASE stage WHEN 'ROUTED' THEN 1 WHEN 'STARTED' THEN 2 WHEN 'PROGRESSED' THEN 3 WHEN 'RETRYING' THEN 5 ELSE 4 END"
+)
+
+VIEWS: Final = (
+    """CREATE OR REPLACE VIEW first_submissions AS
+    SELECT * FROM submissions QUALIFY row_number() OVER (PARTITION BY job_id ORDER BY "offset") = 1""",
+    # The first terminal event in a job's partition is its outcome; a second one changes nothing, and the audit reports it.
+    """CREATE OR REPLACE VIEW first_conclusions AS
+    SELECT * FROM conclusions QUALIFY row_number() OVER (PARTITION BY job_id ORDER BY "offset") = 1""",
+    f"""CREATE OR REPLACE VIEW last_stages AS
+    SELECT job_id, max(attempt_number) AS attempts, max_by(stage, attempt_number * 10 + {STAGE_RANK}) AS stage,
+      max_by(due_at, attempt_number * 10 + {STAGE_RANK}) AS due_at
+    FROM attempt_events GROUP BY job_id""",
+    """CREATE OR REPLACE VIEW jobs AS
+    SELECT s.job_id, s.job_type, s.contract_major, s.pool, s.priority, s.tenant, s.correlation_id, s.parent_job_id,
+      s.not_before, s.payload, s.log_time AS submitted_at, c.log_time AS concluded_at, c.error_code, c.error_message, c.result,
+      coalesce(l.attempts, 0) AS attempts,
+      CASE
+        WHEN c.phase IS NOT NULL THEN c.phase
+        WHEN l.stage = 'ROUTED' THEN 'ROUTED'
+        WHEN l.stage IN ('RETRYING', 'LOST') THEN 'RETRYING'
+        WHEN l.stage IS NOT NULL THEN 'RUNNING'
+        WHEN a.job_id IS NULL THEN 'SUBMITTED'
+        WHEN s.not_before > s.log_time THEN 'DELAYED'
+        ELSE 'QUEUED'
+      END AS phase
+    FROM first_submissions AS s
+    LEFT JOIN first_conclusions AS c ON c.job_id = s.job_id
+    LEFT JOIN last_stages AS l ON l.job_id = s.job_id
+    LEFT JOIN (SELECT DISTINCT job_id FROM acceptances) AS a ON a.job_id = s.job_id""",
+    f"""CREATE OR REPLACE VIEW attempts AS
+    SELECT job_id, attempt_id, max(attempt_number) AS attempt_number, max(runner_id) AS runner_id,
+      max_by(CASE stage WHEN 'PROGRESSED' THEN 'STARTED' WHEN 'RETRYING' THEN 'FAILED' ELSE stage END,
+        CASE WHEN stage = 'RETRYING' THEN 3.5 ELSE {STAGE_RANK} END) AS phase,
+      min(log_time) FILTER (stage = 'ROUTED') AS routed_at, min(log_time) FILTER (stage = 'STARTED') AS started_at,
+      min(log_time) FILTER (stage IN ('SUCCEEDED', 'FAILED', 'CANCELLED', 'LOST')) AS ended_at,
+      max(fraction) AS fraction, max_by(message, log_time) FILTER (stage = 'PROGRESSED') AS message,
+      min(error_code) FILTER (stage IN ('FAILED', 'LOST', 'RETRYING')) AS error_code,
+      min(message) FILTER (stage IN ('FAILED', 'LOST', 'RETRYING')) AS error_message,
+      min(message) FILTER (stage = 'ROUTED') AS routing_reason
+    FROM attempt_events WHERE attempt_id IS NOT NULL GROUP BY job_id, attempt_id""",
+    """CREATE OR REPLACE VIEW runners AS
+    SELECT runner_id, max(name) AS name, max(pool) AS pool, max(slots) AS slots,
+      min(log_time) FILTER (kind = 'REGISTERED') AS registered_at, max(log_time) FILTER (kind = 'HEARTBEAT') AS last_heartbeat_at,
+      coalesce(max_by(in_flight, log_time) FILTER (kind = 'HEARTBEAT'), 0) AS in_flight,
+      CASE WHEN bool_or(kind = 'LEFT') THEN 'LEFT' WHEN bool_or(kind = 'DRAINING') THEN 'DRAINING' ELSE 'REGISTERED' END AS state,
+      max_by(value, "offset") FILTER (kind = 'REGISTERED') AS value
+    FROM runner_events GROUP BY runner_id HAVING count(*) FILTER (kind = 'REGISTERED') > 0""",
+)
