@@ -263,9 +263,7 @@ def _plain(value: Any) -> Any:
         case bytes():
             return value.decode("utf-8", "backslashreplace")
         case None | str() | int() | float() | bool():
-            return (
-                value if not isinstance(value, float) or (value == value and abs(value) != float("inf")) else str(value)
-            )
+            return value if not isinstance(value, float) or math.isfinite(value) else str(value)
         case datetime():
             return f"{value.isoformat()}Z"
         case _:

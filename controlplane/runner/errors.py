@@ -1,0 +1,84 @@
+"""How a handler says that it failed, and what the log is told about it."""
+
+from typing import Final
+
+from pydantic import ValidationError
+
+from controlplane.events.errors import envelope
+from controlplane.events.identity import name_based_id
+from controlplane.events.types import ErrorEnvelope
+
+MESSAGE_LIMIT_CHARACTERS: Final = 2_000
+FAULTS_SHOWN: Final = 5
+
+
+class NonRetryable(Exception):
+    """The job cannot succeed, however often it is tried: it concludes as failed at once."""
+
+    def __init__(self, message: str = "", *, code: str | None = None) -> None:
+        """Say why for a person, and optionally as a code of your own, which is told as what was found."""
+        super().__init__(message)
+        self.code = code
+
+
+class RetryLater(Exception):
+    """The job may succeed later: the next attempt starts no sooner than in so many seconds."""
+
+    def __init__(self, seconds: float, message: str = "", *, code: str | None = None) -> None:
+        """Say when, and optionally why, for a person and as a code of your own.
+
+        Raises:
+            ValueError: the time is negative or not finite.
+        """
+        if not 0 <= seconds < float("inf"):
+            raise ValueError(f"Expected seconds from 0 on, but found {seconds}.")
+        super().__init__(message or f"Expected to succeed now, but have to wait {seconds:g} s.")
+        self.seconds = seconds
+        self.code = code
+
+
+class ClaimInvalid(NonRetryable):
+    """Expected a claim that can become an assertion, but found something else; the message says what."""
+
+
+class WorkerDied(RuntimeError):
+    """Expected the worker process to run the handler to its end, but it ended before; the message says how."""
+
+
+def failure(error: BaseException, attempt_id: str) -> ErrorEnvelope:
+    """Return what the log is told about an exception of a handler: its type and its message, bounded, no traceback."""
+    kind = getattr(error, "code", None)
+    found = kind if isinstance(kind, str) and kind else type(error).__name__
+    said = str(error)
+    expected_of = isinstance(error, NonRetryable | RetryLater)
+    message = said if expected_of and said else f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return envelope(
+        "handler_failed", message[:MESSAGE_LIMIT_CHARACTERS], error_id=_error_id(attempt_id), found=found,
+        retryable=not isinstance(error, NonRetryable),
+        retry_after_seconds=error.seconds if isinstance(error, RetryLater) else None,
+    )  # fmt: skip
+
+
+def contract_failure(code: str, field: str, error: ValidationError, attempt_id: str) -> ErrorEnvelope:
+    """Return the refusal of a payload or a result that breaks its contract: the first faults, each with its path."""
+    faults = error.errors(include_url=False, include_context=False)
+    shown = "; ".join(f"{_path(field, fault['loc'])}: {fault['msg']}" for fault in faults[:FAULTS_SHOWN])
+    more = f" (and {len(faults) - FAULTS_SHOWN} more)" if len(faults) > FAULTS_SHOWN else ""
+    first = faults[0]
+    return envelope(
+        code, f"Expected a {field} that keeps its contract, but: {shown}{more}"[:MESSAGE_LIMIT_CHARACTERS],
+        error_id=_error_id(attempt_id), field=_path(field, first["loc"]), expected=first["msg"], found=repr(first["input"]),
+    )  # fmt: skip
+
+
+def refusal(code: str, message: str, attempt_id: str, *, field: str | None = None) -> ErrorEnvelope:
+    """Return the envelope of an attempt that did not get as far as its handler, or was stopped."""
+    return envelope(code, message[:MESSAGE_LIMIT_CHARACTERS], error_id=_error_id(attempt_id), field=field)
+
+
+def _error_id(attempt_id: str) -> str:
+    return name_based_id(f"{attempt_id}/error")
+
+
+def _path(field: str, location: tuple[int | str, ...]) -> str:
+    return ".".join([field, *map(str, location)])

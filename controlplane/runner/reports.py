@@ -1,0 +1,66 @@
+"""What a running handler says, as values: within the process they are handed over, from a worker process they are sent."""
+
+import msgspec
+
+from controlplane.events.types import Claim, LogLine
+
+
+class Progressed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """So much is done."""
+
+    fraction: float
+    message: str
+
+
+class Submitted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A child job is to be submitted."""
+
+    job_id: str
+    request: bytes
+    """A JobRequest as JSON, its payload left out."""
+    payload: bytes
+
+
+class Logged(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A line was logged."""
+
+    line: LogLine
+
+
+class Returned(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The handler of a worker process returned this result, as JSON that keeps its contract."""
+
+    result: bytes
+    claims: tuple[Claim, ...]
+
+
+class Raised(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The handler of a worker process failed, or its payload or result broke the contract."""
+
+    error: bytes
+    """An ErrorEnvelope as JSON."""
+    details: str
+    """The traceback, for the local log only."""
+
+
+class Stopped(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The handler of a worker process stopped because it was asked to."""
+
+
+class Execute(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A worker process is to run this attempt."""
+
+    job_type: str
+    major: int
+    facts: bytes
+    """JobFacts as MessagePack."""
+    payload: bytes
+
+
+class Stop(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A worker process is to ask its handler to stop."""
+
+
+Report = Progressed | Submitted | Logged
+FromWorker = Report | Returned | Raised | Stopped
+ToWorker = Execute | Stop
