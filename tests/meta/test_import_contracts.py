@@ -42,6 +42,7 @@ def package(tmp_path: Path) -> Path:
         ("events/codec.py", "import random", "The contract is pure"),
         ("jobforge_agent/decide.py", "import time", "Judging and applying are pure"),
         ("jobforge_agent/retry.py", "from controlplane.log import producer", "Judging and applying are pure"),
+        ("truthcore_projector/fusion.py", "import time", "What TruthCore derives"),
         ("surprise/__init__.py", "", "Imports flow one way"),
     ],
 )
