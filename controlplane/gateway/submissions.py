@@ -6,9 +6,9 @@ from typing import Annotated, Any, Final, cast
 
 import msgspec
 from fastapi import APIRouter, Header, Request, Response
-from fastapi.responses import StreamingResponse
 from pydantic import Field, ValidationError
 from pydantic_core import PydanticSerializationError
+from starlette.types import Receive, Scope, Send
 
 from controlplane.api.models import Acknowledgement, Identifier, JobRequest, Model
 from controlplane.api.problems import Refused, problem_fields, refused
@@ -147,7 +147,26 @@ async def submit(
 @router.post("/jobs/bulk", tags=["jobs"])
 async def submit_many(request: Request) -> Response:
     """Submit one job per line (NDJSON); answers with one acknowledgement or problem per line, in the same order."""
-    return StreamingResponse(_bulk(request, _door(request)), media_type="application/x-ndjson")
+    return AnswerWhileReading(_bulk(request, _door(request)))
+
+
+class AnswerWhileReading(Response):
+    """An answer that is made while its request is read; the stock streaming answer would take parts of the request away."""
+
+    media_type = "application/x-ndjson"
+
+    def __init__(self, parts: AsyncIterator[bytes]) -> None:
+        """Take the parts of the answer."""
+        super().__init__()
+        del self.headers["content-length"]
+        self._parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 -- ASGI's signature
+        """Send the parts as they come."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async for part in self._parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _bulk(request: Request, door: Door) -> AsyncIterator[bytes]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, TypeVar
 import anyio.to_thread
 import duckdb
 from fastapi import FastAPI, Query, Request
+from fastapi import Path as PathField
 
 from controlplane import __version__
 from controlplane.api import models
@@ -164,7 +165,7 @@ def _add_events(app: FastAPI, projector: Projector, asked: Asked) -> None:
 
     @app.get("/v1/events/{topic}/{partition}/{offset}")
     async def event(
-        topic: str, partition: Annotated[int, Query(ge=0, lt=2**31)], offset: Annotated[int, Query(ge=0, lt=2**63)],
+        topic: str, partition: Annotated[int, PathField(ge=0, lt=2**31)], offset: Annotated[int, PathField(ge=0, lt=2**63)],
         min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0,
     ) -> dict[str, Any]:  # fmt: skip
         reflects = projector.reflects()

@@ -1,0 +1,1 @@
+"""The command `controlplane`; the only place that knows every service."""

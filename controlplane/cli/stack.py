@@ -1,0 +1,112 @@
+"""The whole system on this machine: the embedded servers, or those that are configured, and the services beside them."""
+
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from controlplane.local.ports import choose_port
+from controlplane.local.process import Child
+from controlplane.local.stack import EmbeddedStack
+from controlplane.settings import Settings
+
+PROBE_SECONDS: Final = 2.0
+
+
+def answers(url: str) -> str | None:
+    """Return None when a service is ready at a URL, or what was found instead."""
+    try:
+        with urllib.request.urlopen(url, timeout=PROBE_SECONDS) as response:  # noqa: S310 -- our own http URL
+            return None if response.status == 200 else f"it answered {response.status}"
+    except (urllib.error.URLError, OSError) as error:
+        return str(error)
+
+
+class SystemStack:
+    """Kafka, Valkey, JobForge, TruthCore and the gateway, started together and stopped in order; runners are added."""
+
+    def __init__(self, settings: Settings, data_dir: Path, *, agents: int = 1, free_ports: bool = False) -> None:
+        """Prepare the stack in a data folder; `free_ports` is for tests and benches, that run beside others."""
+        self._settings = settings
+        self._data_dir = data_dir
+        self._agents = agents
+        self._free_ports = free_ports
+        self.embedded = EmbeddedStack(
+            data_dir, with_kafka=settings.kafka_bootstrap is None, with_valkey=settings.redis_url is None
+        )
+        self.gateway_url = ""
+        self.truthcore_url = ""
+        self.kafka_bootstrap = ""
+        self.services: dict[str, Child] = {}
+
+    def __enter__(self) -> Self:
+        """Start everything; returns when all of it is ready."""
+        self.embedded.start()
+        try:
+            self._start_services()
+        except BaseException:
+            self.embedded.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop everything, in reverse order."""
+        self.embedded.stop()
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that lead a process of this machine to this stack."""
+        redis = self._settings.redis_url
+        return {
+            "CONTROLPLANE_KAFKA_BOOTSTRAP": self.kafka_bootstrap,
+            "CONTROLPLANE_REDIS_URL": redis.get_secret_value() if redis else self.embedded.redis_url,
+            "CONTROLPLANE_DATA_DIR": str(self._data_dir),
+            "CONTROLPLANE_GATEWAY_URL": self.gateway_url,
+            "CONTROLPLANE_TRUTHCORE_URLS": self.truthcore_url,
+        }
+
+    def _start_services(self) -> None:
+        settings = self._settings
+        self.kafka_bootstrap = settings.kafka_bootstrap or self.embedded.kafka_bootstrap
+        gateway = choose_port(None) if self._free_ports else settings.gateway_port
+        truthcore = choose_port(None) if self._free_ports else settings.truthcore_port
+        self.gateway_url = f"http://{settings.gateway_host}:{gateway}"
+        self.truthcore_url = f"http://{settings.truthcore_host}:{truthcore}"
+        ports = {"CONTROLPLANE_GATEWAY_PORT": str(gateway), "CONTROLPLANE_TRUTHCORE_PORT": str(truthcore)}
+        self._service("truthcore", ports, f"{self.truthcore_url}/health/live")
+        for number in range(self._agents):
+            health = choose_port(None)
+            name = "jobforge" if number == 0 else f"jobforge-{number + 1}"
+            variables = {"CONTROLPLANE_HEALTH_PORT": str(health)}
+            self._service(name, variables, f"http://{settings.health_host}:{health}/health/live")
+        self._service("gateway", ports, f"{self.gateway_url}/health/live")
+        self.embedded.supervisor.wait_ready()
+        self.embedded.publish("gateway", self.gateway_url)
+        self.embedded.publish("truthcore", self.truthcore_url)
+
+    def _service(self, name: str, variables: Mapping[str, str], url: str) -> None:
+        argv = [sys.executable, "-m", "controlplane.cli.main", "service", name.partition("-")[0]]
+        self.services[name] = self._add(name, argv, variables, url)
+
+    def _add(self, name: str, argv: list[str], variables: Mapping[str, str], url: str | None) -> Child:
+        probe = (lambda: answers(url)) if url else (lambda: None)
+        environment = {**self.environment(), **variables, "PYTHONPATH": _python_path()}
+        return self.embedded.supervisor.add(name, argv, environment, ready=probe)
+
+    def add_runner(self, name: str, place: str, *, slots: int | None = None) -> Child:
+        """Start a runner process beside the services."""
+        argv = [sys.executable, "-m", "controlplane.cli.main", "runner", place]
+        if slots is not None:
+            argv += ["--slots", str(slots)]
+        child = self.services[name] = self._add(name, argv, {}, None)
+        return child
+
+
+def _python_path() -> str:
+    """Return a path on which children find what this process finds."""
+    return os.pathsep.join([str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])])
