@@ -83,7 +83,7 @@ class SystemStack:
             health = choose_port(None)
             name = "jobforge" if number == 0 else f"jobforge-{number + 1}"
             variables = {"CONTROLPLANE_HEALTH_PORT": str(health)}
-            self._service(name, variables, f"http://{settings.health_host}:{health}/health/live")
+            self._service(name, variables, f"http://{settings.health_host}:{health}/health/ready")
         self._service("gateway", ports, f"{self.gateway_url}/health/live")
         self.embedded.supervisor.wait_ready()
         self.embedded.publish("gateway", self.gateway_url)

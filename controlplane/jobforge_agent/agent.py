@@ -63,6 +63,8 @@ class Agent:
         self._epochs: dict[int, str] = {}
         self._deciding = asyncio.Lock()
         self.store_answers = True
+        self.assigned = False
+        """Whether the group gave this instance its partitions, if only none, and it took them over."""
         self.owned_since = time.monotonic()
         self.last_progress = 0.0
 
@@ -255,12 +257,15 @@ class Agent:
             places = {(topic, number) for number in owned for topic in (SUBMISSIONS.name, PROGRESS.name)} | assigned
             stored = await self._store.positions(places)
             await self._take_over_runners(reader, [one for one in assigned if one[0] == RUNNERS.name], stored)
+            async with OffsetBook(self._connection, f"{self._group}-watermark") as book:
+                lows = await book.read([(SUBMISSIONS.name, number) for number in owned])
             for number in owned:
-                await self._take_over_jobs(reader, number, stored)
+                await self._take_over_jobs(reader, number, stored, lows[(SUBMISSIONS.name, number)] or 0)
         finally:
             await reader.stop()
         self._positions = {one: position or 0 for one, position in stored.items() if one in assigned}
         self.owned_since = time.monotonic()
+        self.assigned = True
         logger.info("Owns job partitions %s.", owned)
         return dict(self._positions)
 
@@ -282,7 +287,9 @@ class Agent:
         await self._store.set_positions(starts)
         await self.refresh_runners()
 
-    async def _take_over_jobs(self, reader: LogReader, number: int, stored: dict[Partition, int | None]) -> None:
+    async def _take_over_jobs(
+        self, reader: LogReader, number: int, stored: dict[Partition, int | None], low: int
+    ) -> None:
         """Read on where the store is, or fold from the low watermark when it is empty or in the past."""
         submissions, progress = (SUBMISSIONS.name, number), (PROGRESS.name, number)
         routing = self._producer.partitions(ROUTING.name)
@@ -291,8 +298,6 @@ class Agent:
             decided = await recovery.recorded_decisions(reader, number, lately, 0)
             if not recovery.behind(decided.values(), stored):
                 return
-        async with OffsetBook(self._connection, f"{self._group}-watermark") as book:
-            low = (await book.read([submissions]))[submissions] or 0
         moment = await recovery.moment_of(reader, submissions, low)
         if moment is None:
             ends = await reader.end_offsets([submissions, progress])

@@ -95,8 +95,8 @@ class Router:
     async def run(self) -> None:
         """Route until cancelled: at once when woken, and now and then for what other instances changed."""
         while True:
+            self.wake.clear()  # Before looking: what becomes ready meanwhile wakes the next round.
             if await self.route_once() == 0:
-                self.wake.clear()
                 try:
                     await asyncio.wait_for(self.wake.wait(), IDLE_SECONDS)
                 except TimeoutError:

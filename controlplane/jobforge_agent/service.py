@@ -83,8 +83,17 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         async def redis_state() -> Dependency:
             return Dependency(state=State.OK if agent.store_answers else State.DEGRADED)
 
+        async def partitions_state() -> Dependency:
+            if not agent.assigned:
+                return Dependency(state=State.DOWN, detail="The group has not given this instance its partitions yet.")
+            return Dependency(state=State.OK, detail=f"owns {len(agent.partitions)} job partitions")
+
         await stack.enter_async_context(
-            serving(health_app("jobforge", {"redis": redis_state}), settings.health_host, settings.health_port)
+            serving(
+                health_app("jobforge", {"redis": redis_state, "partitions": partitions_state}),
+                settings.health_host,
+                settings.health_port,
+            )
         )
         app = batch_app(
             group, connection, take_over=agent.take_over, session_seconds=settings.kafka_session_seconds,
