@@ -4,6 +4,8 @@ A comment on the line above a fenced block says what is to be done with it:
 
 - `<!-- runnable -->`: Python is run; in a console block each line after `$ ` is run by bash, and the lines below it, if any, are the
   output to be seen, where `...` stands for anything.
+- `<!-- runnable: eventually -->`: the same, but the commands ask about what is still on its way, so each is repeated until it prints what
+  the page shows, as a reader would.
 - `<!-- runnable: background -->`: the commands of the block go on running until the end of the page; the lines below each must appear.
 - `<!-- file: name -->`: the block is saved under this name, for the blocks after it.
 - `<!-- output -->`: what the block before it printed.
@@ -27,6 +29,7 @@ from pathlib import Path
 from typing import Final
 
 COMMAND_LIMIT_SECONDS: Final = 120
+EVENTUALLY_SECONDS: Final = 30
 POLL_SECONDS: Final = 0.05
 MUST_SAY_WHETHER_THEY_RUN: Final = frozenset({"python", "py", "pycon", "console", "bash", "sh", "shell"})
 MARKER: Final = re.compile(r"^\s*<!-- (runnable|file|output|not run)(?:: (.+?))? -->\s*$")
@@ -129,6 +132,9 @@ class Page:
             case "runnable", _ if block.argument == "background":
                 for command, expected in commands(block.content):
                     self.running.enter_context(self._started(command, expected))
+            case "runnable", _ if block.argument == "eventually":
+                for command, expected in commands(block.content):
+                    self._run_until(["bash", "-euo", "pipefail", "-c", command], command, expected)
             case "runnable", _:
                 for command, expected in commands(block.content):
                     self._run(["bash", "-euo", "pipefail", "-c", command], command)
@@ -150,6 +156,16 @@ class Page:
             raise ExampleError(
                 f"Expected to run:\n{shown}\nbut it ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
             )
+
+    def _run_until(self, command: Sequence[str], shown: str, expected: str) -> None:
+        until = time.monotonic() + EVENTUALLY_SECONDS
+        while True:
+            try:
+                self._run(command, shown)
+                return self._expect(expected, self.printed, shown)
+            except ExampleError:
+                if time.monotonic() > until:
+                    raise
 
     def _expect(self, expected: str, found: str, command: str) -> None:
         if not matches(expected, found):

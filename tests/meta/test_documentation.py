@@ -63,6 +63,11 @@ RIGHT = """
     one two
     $ true
     '''
+    <!-- runnable: eventually -->
+    '''console
+    $ echo x >> tries; wc -l < tries
+    3
+    '''
     <!-- not run: it would take a week -->
     '''bash
     sleep 604800
