@@ -66,6 +66,7 @@ class Clock:
             try:
                 await self._store.touch(_now())
                 await self._adopt()
+                await self._agent.refresh_runners()  # A runner may have registered with another instance.
                 # After an outage of ours, every lease counts from its end: never expire them all at once.
                 if self._agent.store_answers and time.monotonic() - self._agent.owned_since > self._lease_seconds:
                     await self._end_leases()

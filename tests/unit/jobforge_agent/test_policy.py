@@ -1,0 +1,75 @@
+"""Who gets what: priority first, then age; the least loaded runner that can."""
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.events.types import RetryPolicy
+from controlplane.jobforge_agent.policy import Candidate, least_loaded
+from controlplane.jobforge_agent.retry import backoff_micros, jitter
+from controlplane.jobforge_agent.state import Job
+from controlplane.jobforge_agent.transitions import Phase
+from tests.unit.jobforge_agent.test_decide import job
+
+OFFERS = frozenset({("image.thumbnail", 1)})
+
+
+def waiting(name: str, priority: int = 5, submitted_at: int = 0, slots: int = 1, **labels: str) -> Job:
+    return msgspec.structs.replace(
+        job(Phase.QUEUED),
+        job_id=name,
+        priority=priority,
+        submitted_at=submitted_at,
+        slots=slots,
+        required_labels=labels,
+    )
+
+
+def runner(name: str, slots: int = 4, busy: int = 0, **labels: str) -> Candidate:
+    return Candidate(runner_id=name, pool="default", slots=slots, busy=busy, labels=labels, offers=OFFERS)
+
+
+def routed(jobs: list[Job], *runners: Candidate) -> list[tuple[str, str]]:
+    return [(one.job.job_id, one.runner_id) for one in least_loaded(jobs, {one.runner_id: one for one in runners})]
+
+
+def test_critical_jobs_go_first_whatever_their_age() -> None:
+    jobs = [waiting("old", 8, 0), waiting("critical", 9, 10**12)]
+    assert routed(jobs, runner("r", slots=1)) == [("critical", "r")]
+
+
+def test_age_outweighs_priority_in_the_end() -> None:
+    jobs = [waiting("low", 4, 0), waiting("high", 5, 31_000_000)]
+    assert routed(jobs, runner("r", slots=1)) == [("low", "r")]
+
+
+def test_the_least_loaded_runner_is_chosen_and_gets_busier() -> None:
+    jobs = [waiting(str(number), submitted_at=number) for number in range(4)]
+    chosen = routed(jobs, runner("a", slots=4, busy=2), runner("b", slots=4))
+    assert [name for _, name in chosen].count("b") == 3
+
+
+def test_labels_and_slots_are_respected_and_refusals_said() -> None:
+    found = least_loaded(
+        [waiting("j", region="eu")], {"us": runner("us", region="us"), "eu": runner("eu", region="eu")}
+    )
+    assert [one.runner_id for one in found] == ["eu"]
+    assert found[0].refused[0].reason == "has no label region=eu"
+    assert routed([waiting("j", slots=3)], runner("r", slots=4, busy=2)) == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 10**9)), max_size=30), st.integers(0, 12))
+def test_capacity_is_never_exceeded_and_order_never_broken(shapes: list[tuple[int, int]], slots: int) -> None:
+    jobs = [waiting(f"{number}", priority, age) for number, (priority, age) in enumerate(shapes)]
+    chosen = least_loaded(jobs, {"r": runner("r", slots=slots)})
+    assert len(chosen) == min(slots, len(jobs))
+    assert [one.job.score for one in chosen] == sorted(one.score for one in jobs)[: len(chosen)]
+
+
+@given(st.integers(1, 30), st.text(max_size=10))
+def test_backoff_is_bounded_and_repeatable(failures: int, attempt_id: str) -> None:
+    policy = RetryPolicy(initial_backoff_seconds=1.0, multiplier=2.0, max_backoff_seconds=60.0)
+    delay = backoff_micros(policy, failures, attempt_id)
+    assert delay == backoff_micros(policy, failures, attempt_id)
+    assert 0 <= delay <= min(60, 2 ** (failures - 1)) * 1_000_000
+    assert 0 <= jitter(attempt_id) < 1
