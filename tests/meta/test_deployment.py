@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from controlplane.local.kafka import KafkaCluster, KafkaNode, server_properties
+from controlplane.runner import Runner
 from controlplane.settings import Settings
 from tests.meta.repository import ROOT, files, text
 
@@ -164,6 +166,27 @@ def test_every_workload_is_probed_confined_and_protected_from_disruption() -> No
         mounted = {mount["name"] for mount in container["volumeMounts"]}
         claimed = {claim["metadata"]["name"] for claim in workload["spec"].get("volumeClaimTemplates", [])}
         assert mounted == {volume["name"] for volume in pod["volumes"]} | claimed
+
+
+def deployed_commands() -> dict[str, list[str]]:
+    """Return what each service of compose.yaml and each workload of Kubernetes runs."""
+    composed = {f"compose {name}": service["command"] for name, service in own_services().items()}
+    clustered = {
+        f"kubernetes {workload['metadata']['name']}": workload["spec"]["template"]["spec"]["containers"][0]["args"]
+        for workload in workloads()
+    }
+    return composed | clustered
+
+
+def test_what_is_deployed_can_be_run() -> None:
+    packages = {"jobforge": "jobforge_agent", "truthcore": "truthcore_projector", "gateway": "gateway"}
+    for where, (command, argument) in deployed_commands().items():
+        if command == "service":
+            assert callable(import_module(f"controlplane.{packages[argument]}.service").run), where
+        else:
+            module, _, name = argument.partition(":")
+            assert command == "runner", where
+            assert isinstance(getattr(import_module(module), name), Runner), where
 
 
 class Strict(BaseModel):
