@@ -1,9 +1,23 @@
-"""Runners: typed handlers, their contracts, and the process that executes them."""
+"""Write a runner: name it, decorate functions with what they can do, run it with `controlplane runner package.module:runner`."""
 
-from controlplane.events.types import RetryPolicy
+from controlplane.events.types import Category, LogPosition, RetryPolicy, ValueKind
 from controlplane.events.values import Reference
+from controlplane.runner.capability import CapabilityInvalid
 from controlplane.runner.context import ChildJob, JobContext
 from controlplane.runner.definition import Runner
-from controlplane.runner.errors import NonRetryable, RetryLater
+from controlplane.runner.errors import ClaimInvalid, NonRetryable, RetryLater
 
-__all__ = ["ChildJob", "JobContext", "NonRetryable", "Reference", "RetryLater", "RetryPolicy", "Runner"]
+__all__ = [
+    "CapabilityInvalid",
+    "Category",
+    "ChildJob",
+    "ClaimInvalid",
+    "JobContext",
+    "LogPosition",
+    "NonRetryable",
+    "Reference",
+    "RetryLater",
+    "RetryPolicy",
+    "Runner",
+    "ValueKind",
+]

@@ -6,32 +6,18 @@ from collections.abc import Callable, Generator, Iterable
 from datetime import datetime
 from typing import Any, Final, Self, Unpack
 
-import msgspec
-
 from controlplane.api.models import JobRequest
 from controlplane.api.submissions import JobOptions, instant_of, json_content
 from controlplane.events.identity import name_based_id
 from controlplane.events.types import Claim, LogPosition, ValueKind
 from controlplane.events.values import SUBJECT_LIMIT_CHARACTERS, typed_value
+from controlplane.log.positions import position_text
 from controlplane.runner.errors import ClaimInvalid, NonRetryable
-from controlplane.runner.reports import Progressed, Report, Submitted
+from controlplane.runner.reports import JobFacts, Progressed, Report, Submitted
 
 PREDICATE_LIMIT_CHARACTERS: Final = 128
 MESSAGE_LIMIT_CHARACTERS: Final = 1_000
 CLAIMS_LIMIT: Final = 10_000
-
-
-class JobFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the routing decision says about an attempt, as far as it concerns the handler."""
-
-    job_id: str
-    job_type: str
-    attempt_id: str
-    attempt_number: int
-    correlation_id: str
-    tenant: str
-    pool: str
-    priority: int
 
 
 class Reported:
@@ -218,4 +204,4 @@ def _check_text(what: str, value: object, limit: int) -> None:
 
 
 def _input(source: str | LogPosition) -> str:
-    return source if isinstance(source, str) else f"{source.topic}/{source.partition}/{source.offset}"
+    return source if isinstance(source, str) else position_text(source)

@@ -41,6 +41,16 @@ class ClaimInvalid(NonRetryable):
     """Expected a claim that can become an assertion, but found something else; the message says what."""
 
 
+class Refused(Exception):
+    """The attempt ends with an envelope that was made before: its input or its result is not what it has to be."""
+
+    def __init__(self, error: ErrorEnvelope, details: str = "") -> None:
+        """Carry the envelope, and what only the local log is told."""
+        super().__init__(error.message)
+        self.error = error
+        self.details = details
+
+
 class WorkerDied(RuntimeError):
     """Expected the worker process to run the handler to its end, but it ended before; the message says how."""
 

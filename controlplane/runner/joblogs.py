@@ -11,11 +11,13 @@ from controlplane.events.types import LogLine
 LINES_LIMIT: Final = 1_000
 """Lines kept of one attempt; the rest is counted."""
 LINE_LIMIT_CHARACTERS: Final = 4_000
-LINES_AT_ONCE: Final = 100
+LINES_AT_ONCE: Final = 50
 FLUSH_SECONDS: Final = 0.2
 OWN_LOGGERS: Final = ("controlplane.runner", "controlplane.log")
 
-assert LINES_AT_ONCE * LINE_LIMIT_CHARACTERS * 2 < 1_000_000  # One event of full lines is below the limit of a record.
+assert (
+    LINES_AT_ONCE * (4 * LINE_LIMIT_CHARACTERS + 1_000) < 1_000_000
+)  # Full lines of four-byte characters fit into a record.
 
 TakeLine = Callable[[LogLine], None]
 

@@ -26,8 +26,7 @@ from controlplane.events.types import (
     ParentJob,
     Producer,
 )
-from controlplane.runner.context import JobFacts
-from controlplane.runner.reports import Progressed, Submitted
+from controlplane.runner.reports import JobFacts, Progressed, Submitted
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,9 +46,7 @@ def lease_of(routed: JobRouted, position: LogPosition, runner_name: str, produce
         job_id=routed.job_id, job_type=routed.job_type, attempt_id=routed.attempt_id, attempt_number=routed.attempt_number,
         correlation_id=header.correlation_id, tenant=header.tenant, pool=routed.pool, priority=routed.priority,
     )  # fmt: skip
-    cause = Cause(
-        position=position, correlation_id=header.correlation_id, tenant=header.tenant, actor=header.actor
-    )
+    cause = Cause(position=position, correlation_id=header.correlation_id, tenant=header.tenant, actor=header.actor)
     return Lease(facts=facts, cause=cause, runner_id=routed.runner_id, runner_name=runner_name, producer=producer)
 
 

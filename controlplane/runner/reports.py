@@ -2,7 +2,20 @@
 
 import msgspec
 
-from controlplane.events.types import Claim, LogLine
+from controlplane.events.types import Claim, ErrorEnvelope, LogLine
+
+
+class JobFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the routing decision says about an attempt, as far as it concerns the handler."""
+
+    job_id: str
+    job_type: str
+    attempt_id: str
+    attempt_number: int
+    correlation_id: str
+    tenant: str
+    pool: str
+    priority: int
 
 
 class Progressed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -37,9 +50,8 @@ class Returned(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 class Raised(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The handler of a worker process failed, or its payload or result broke the contract."""
 
-    error: bytes
-    """An ErrorEnvelope as JSON."""
-    details: str
+    error: ErrorEnvelope
+    details: str = ""
     """The traceback, for the local log only."""
 
 
@@ -50,15 +62,15 @@ class Stopped(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 class Execute(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A worker process is to run this attempt."""
 
-    job_type: str
     major: int
-    facts: bytes
-    """JobFacts as MessagePack."""
+    facts: JobFacts
     payload: bytes
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A worker process is to ask its handler to stop."""
+
+    reason: str
 
 
 Report = Progressed | Submitted | Logged

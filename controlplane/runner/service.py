@@ -1,70 +1,106 @@
 """Start a runner process from `package.module:runner`."""
 
 import asyncio
-import importlib
+import gc
+import logging
 import signal
-import sys
-from pathlib import Path
+from typing import Final
 
 import uvloop
+from prometheus_client import REGISTRY
 
 from controlplane.contents import ContentStore
-from controlplane.log.connection import LogConnection
+from controlplane.log.connection import LogConnection, LogUnavailable
 from controlplane.log.topics import ensure_topics
+from controlplane.runner.capability import CapabilityInvalid
 from controlplane.runner.definition import Runner
-from controlplane.runner.process import RunnerProcess
+from controlplane.runner.joblogs import JobLogHandler
+from controlplane.runner.loading import RunnerMissing, load_runner
+from controlplane.runner.presence import AGAIN_SECONDS
+from controlplane.runner.process import HandlersStuck, RunnerProcess
 from controlplane.settings import Settings
+from controlplane.telemetry.health import health_app, serving
 from controlplane.telemetry.logs import configure_logging
 
+__all__ = ["CapabilityInvalid", "RunnerMissing", "run", "serve"]
 
-class RunnerMissing(ValueError):
-    """Expected a Runner at package.module:name, but there is none."""
+COLLECT_AFTER_OBJECTS: Final = 50_000
+"""Handlers make garbage at the rate of jobs; with the default of 700 a tenth of the time is spent looking for cycles."""
+
+logger = logging.getLogger(__name__)
 
 
-def load(place: str) -> Runner:
-    """Return the runner at `package.module:name`; modules of the current folder are found.
+async def serve(settings: Settings, runner: Runner, target: str | None = None, *, slots: int | None = None) -> None:
+    """Run one process of a runner until SIGTERM or SIGINT; a second signal ends it without waiting for handlers.
 
     Raises:
-        RunnerMissing: there is no such module, no such name in it, or it is not a Runner.
+        HandlersStuck: handlers that do not stop hold all slots.
     """
-    module_name, _, name = place.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise RunnerMissing(
-            f"Expected a module {module_name} in {place} (package.module:runner), but: {error}."
-        ) from error
-    runner = getattr(module, name or "runner", None)
-    if not isinstance(runner, Runner):
-        found = "nothing" if runner is None else type(runner).__name__
-        raise RunnerMissing(f"Expected a Runner named {name or 'runner'} in {module_name}, but found {found}.")
-    return runner
-
-
-async def serve(settings: Settings, runner: Runner) -> None:
-    """Run one process of a runner until told to stop."""
     stop = asyncio.Event()
+    work = asyncio.create_task(_until(stop, settings, runner, target, slots))
+
+    def told_to_stop() -> None:
+        if stop.is_set():
+            work.cancel()
+        stop.set()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, told_to_stop)
+    try:
+        await work
+    except asyncio.CancelledError:
+        logger.warning("Ended without waiting for the handlers; their jobs run elsewhere.")
+
+
+async def _until(
+    stop: asyncio.Event, settings: Settings, runner: Runner, target: str | None, slots: int | None
+) -> None:
     connection = LogConnection.from_settings(settings)
-    partitions = await ensure_topics(connection, settings)
+    partitions = await _topics(connection, settings, stop)
+    if partitions is None:
+        return
     url = settings.content_store_url or (settings.data_dir / "contents").resolve().as_uri()
-    contents = ContentStore(url, inline_limit_bytes=settings.payload_limit_bytes)
-    process = RunnerProcess(runner, connection, partitions, contents, heartbeat_seconds=settings.heartbeat_seconds)
-    await process.run(stop)
+    process = RunnerProcess(
+        runner, connection, partitions, ContentStore(url, inline_limit_bytes=settings.payload_limit_bytes), slots=slots,
+        heartbeat_seconds=settings.heartbeat_seconds, inline_limit_bytes=settings.payload_limit_bytes, target=target,
+        registry=REGISTRY,
+    )  # fmt: skip
+    async with serving(health_app("runner", process.checks()), settings.health_host, settings.health_port) as port:
+        logger.info("Health and metrics of %s on http://%s:%d.", process.runner_id, settings.health_host, port)
+        await process.run(stop)
 
 
-def run(settings: Settings, place: str, *, slots: int | None = None) -> None:
-    """Run the runner at `package.module:name` until it is told to stop.
+async def _topics(connection: LogConnection, settings: Settings, stop: asyncio.Event) -> dict[str, int] | None:
+    """Return the partitions of the topics once the log answers; None when told to stop before it does."""
+    while not stop.is_set():
+        try:
+            return await ensure_topics(connection, settings)
+        except LogUnavailable as error:
+            logger.warning("Waiting for the log: %s", error)
+            await asyncio.sleep(AGAIN_SECONDS)
+    return None
+
+
+def run(settings: Settings, target: str, *, name: str | None = None, slots: int | None = None) -> None:
+    """Run the runner at `package.module:name` until it is told to stop; `name` and `slots` take the place of its own.
 
     Raises:
-        RunnerMissing: there is none.
+        RunnerMissing: there is none, or importing it fails to find it.
+        CapabilityInvalid: a capability takes more slots than there are.
+        SystemExit: handlers that do not stop hold all slots; a supervisor starts the process again.
     """
-    runner = load(place)
-    if slots is not None:
-        runner.slots = slots
+    runner = load_runner(target)
+    if name is not None:
+        runner.name = name
+    most = max(runner.handlers.values(), key=lambda handler: handler.slots)
+    if slots is not None and slots < most.slots:
+        raise CapabilityInvalid(f"Expected at least {most.slots} slots for {most.label}, but found {slots}.")
     configure_logging(settings, f"runner {runner.name}")
-    uvloop.run(serve(settings, runner))
+    logging.getLogger().addHandler(JobLogHandler())
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER_OBJECTS)
+    try:
+        uvloop.run(serve(settings, runner, target, slots=slots))
+    except HandlersStuck as error:
+        raise SystemExit(str(error)) from error

@@ -57,6 +57,8 @@ class HandlerThreads:
             return
         if isinstance(failure, asyncio.CancelledError):
             future.cancel()
+        elif isinstance(failure, StopIteration):  # A future cannot carry it.
+            future.set_exception(RuntimeError(f"The handler raised StopIteration: {failure.value!r}"))
         elif failure is not None:
             future.set_exception(failure)
         else:

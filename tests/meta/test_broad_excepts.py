@@ -9,13 +9,17 @@ from tests.meta.repository import files_named, text
 
 ALLOWED: Final[dict[str, tuple[int, str]]] = {
     # file: (how many, why)
-    "controlplane/runner/execution.py": (
+    "controlplane/runner/attempts.py": (
         1,
         "A handler is a stranger's code: whatever it raises is that attempt's failure.",
     ),
     "controlplane/runner/threads.py": (
         1,
         "The same code in a thread: what it raises is handed to whoever waits for it.",
+    ),
+    "controlplane/runner/worker.py": (
+        1,
+        "The same code in a worker process: what it raises is told to its runner.",
     ),
     "controlplane/truthcore_projector/decode.py": (
         1,

@@ -1,0 +1,225 @@
+"""One attempt while it runs: takes what its handler says, and writes one final observation."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from controlplane.events.identity import Instant
+from controlplane.events.types import Claim, Content, ErrorEnvelope, JobRouted, LogLine
+from controlplane.log.producer import RecordTooLarge
+from controlplane.runner import observations
+from controlplane.runner.capability import Handler
+from controlplane.runner.context import JobContext
+from controlplane.runner.errors import refusal
+from controlplane.runner.joblogs import LineBuffer
+from controlplane.runner.observations import Lease
+from controlplane.runner.outbox import Sink
+from controlplane.runner.reports import Logged, Progressed, Report, Submitted
+
+PROGRESS_BURST: Final = 20
+PROGRESS_SECONDS: Final = 0.1
+"""The first reports of an attempt are all told; after those, the newest one each so often."""
+
+logger = logging.getLogger(__name__)
+
+
+class Stop(StrEnum):
+    """Why a handler was asked to stop."""
+
+    REVOKED = "REVOKED"
+    TIMED_OUT = "TIMED_OUT"
+    SHUTDOWN = "SHUTDOWN"
+
+
+def now_micros() -> Instant:
+    """Return the time as events carry it."""
+    return Instant(time.time_ns() // 1_000)
+
+
+class Attempt:
+    """One leased job on this runner. Belongs to the event loop; only `receive` and `log_line` are called from elsewhere."""
+
+    __slots__ = (
+        "_children", "_final", "_lines", "_ordinals", "_progress_timer", "_recent", "_sink", "_thread", "_waiting_progress", "began_at",
+        "context", "handler", "lease", "loop", "on_acknowledged", "outcome", "over", "partition", "routed", "stop", "stop_reason", "stopper", "timer",
+    )  # fmt: skip
+
+    def __init__(
+        self, routed: JobRouted, lease: Lease, handler: Handler, sink: Sink, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Prepare an attempt; nothing is written yet."""
+        self.routed = routed
+        self.lease = lease
+        self.handler = handler
+        self.loop = loop
+        self.partition = routed.job_partition
+        self.context = JobContext(lease.facts, self.receive)
+        self.began_at = 0
+        self.over = False
+        """Whether the final observation is decided: what is said after it does not count."""
+        self.outcome = ""
+        """How it ended: succeeded, failed, timed_out or cancelled."""
+        self.stop: Stop | None = None
+        self.stop_reason = ""
+        self.stopper: Callable[[], object] | None = None
+        """Stops the handler as far as that can be done from outside."""
+        self.timer: asyncio.TimerHandle | None = None
+        self.on_acknowledged: Callable[[], None] | None = None
+        self._sink = sink
+        self._thread = threading.get_ident()
+        self._ordinals = {"progress": 0, "log": 0}
+        self._recent: deque[float] = deque(maxlen=PROGRESS_BURST)
+        self._waiting_progress: Progressed | None = None
+        self._progress_timer: asyncio.TimerHandle | None = None
+        self._lines: LineBuffer | None = None
+        self._children = 0
+        self._final: msgspec.Struct | None = None
+
+    @property
+    def attempt_id(self) -> str:
+        """Return the lease."""
+        return self.lease.facts.attempt_id
+
+    @property
+    def duration_micros(self) -> int:
+        """Return how long the handler has run."""
+        return (time.monotonic_ns() - self.began_at) // 1_000 if self.began_at else 0
+
+    def begin(self) -> None:
+        """Say that the handler begins."""
+        self.began_at = time.monotonic_ns()
+        self._sink.emit(observations.started(self.lease, now_micros()), partition=self.partition)
+
+    def ask_to_stop(self, stop: Stop, reason: str) -> None:
+        """Ask the handler to stop; the first reason stays."""
+        if self.stop is not None:
+            return
+        self.stop, self.stop_reason = stop, reason
+        self.context.stop(reason)
+        if self.stopper is not None:
+            self.stopper()
+
+    # What the handler says.
+
+    def receive(self, report: Report) -> "asyncio.Future[None] | None":
+        """Take a report, from any thread."""
+        if threading.get_ident() == self._thread:
+            return self._take(report)
+        self.loop.call_soon_threadsafe(self._take, report)
+        return None
+
+    def log_line(self, line: LogLine) -> None:
+        """Take a line of the handler's log, from any thread."""
+        self.receive(Logged(line=line))
+
+    def _take(self, report: Report) -> "asyncio.Future[None] | None":
+        if self.over:
+            return None
+        match report:
+            case Progressed():
+                self._progressed(report)
+            case Submitted():
+                return self._submitted(report)
+            case Logged(line=line):
+                if self._lines is None:
+                    self._lines = LineBuffer(self._logged)
+                self._lines.take(line)
+        return None
+
+    def _progressed(self, report: Progressed) -> None:
+        now = time.monotonic()
+        recent = self._recent
+        if len(recent) == PROGRESS_BURST and now - recent[-1] < PROGRESS_SECONDS:
+            self._waiting_progress = report
+            if self._progress_timer is None:
+                self._progress_timer = self.loop.call_later(PROGRESS_SECONDS, self._flush_progress)
+            return
+        recent.append(now)
+        self._waiting_progress = None
+        ordinal = self._next("progress")
+        event = observations.progressed(self.lease, report, ordinal, now_micros())
+        self._sink.emit(event, partition=self.partition, droppable=True)
+
+    def _flush_progress(self) -> None:
+        if self._progress_timer is not None:
+            self._progress_timer.cancel()
+            self._progress_timer = None
+        if self._waiting_progress is not None:
+            report, self._waiting_progress = self._waiting_progress, None
+            self._recent.clear()
+            self._progressed(report)
+
+    def _logged(self, lines: tuple[LogLine, ...], dropped: int) -> None:
+        self._sink.emit(
+            observations.logged(self.lease, lines, dropped, self._next("log"), now_micros()), droppable=True
+        )
+
+    def _submitted(self, report: Submitted) -> "asyncio.Future[None]":
+        event = observations.child_submitted(self.lease, report, Content(data=report.payload), now_micros())
+        stands: asyncio.Future[None] = self.loop.create_future()
+        self._children += 1
+
+        def acknowledged() -> None:
+            self._children -= 1
+            if not stands.done():
+                stands.set_result(None)
+            if self._final is not None and not self._children:
+                self._emit_final(self._final)
+
+        self._sink.emit(event, acknowledged=acknowledged)
+        return stands
+
+    def _next(self, what: str) -> int:
+        ordinal = self._ordinals[what]
+        self._ordinals[what] = ordinal + 1
+        return ordinal
+
+    # How it ends.
+
+    def succeed(self, result: Content, claims: tuple[Claim, ...]) -> None:
+        """End as succeeded."""
+        if not self.over:
+            self.outcome = "succeeded"
+            label = self.handler.label
+            self._end(observations.succeeded(self.lease, result, claims, label, self.duration_micros, now_micros()))
+
+    def fail(self, error: ErrorEnvelope) -> None:
+        """End as failed."""
+        if not self.over:
+            self.outcome = "timed_out" if error.code == "attempt_timed_out" else "failed"
+            self._end(observations.failed(self.lease, error, self.duration_micros, now_micros()))
+
+    def cancel(self, reason: str) -> None:
+        """End as stopped because it was asked to."""
+        if not self.over:
+            self.outcome = "cancelled"
+            self._end(observations.cancelled(self.lease, reason, self.duration_micros, now_micros()))
+
+    def _end(self, event: msgspec.Struct) -> None:
+        """Write the final observation, after everything that was said before it and after the children that were submitted."""
+        if self._progress_timer is not None:
+            self._flush_progress()
+        if self._lines is not None:
+            self._lines.flush()
+        if self.timer is not None:
+            self.timer.cancel()
+        self.over = True
+        if self._children:
+            self._final = event
+        else:
+            self._emit_final(event)
+
+    def _emit_final(self, event: msgspec.Struct) -> None:
+        try:
+            self._sink.emit(event, partition=self.partition, acknowledged=self.on_acknowledged)
+        except RecordTooLarge as error:
+            envelope = refusal("result_invalid", f"Result and claims: {error}", self.attempt_id, field="result")
+            failed = observations.failed(self.lease, envelope, self.duration_micros, now_micros())
+            self._sink.emit(failed, partition=self.partition, acknowledged=self.on_acknowledged)
