@@ -25,6 +25,10 @@ class LogUnavailable(ConnectionError):
     """The log did not take or give records within the bound; the same call can succeed later."""
 
 
+class LogRefused(LogUnavailable):
+    """The brokers answered that this service may not: somebody has to give it the right, then the same call succeeds."""
+
+
 class LogConnection(msgspec.Struct, frozen=True, kw_only=True):
     """Where the log is: `host:port,...`, with TLS when files are given."""
 

@@ -1,17 +1,17 @@
-"""Producing: idempotent, acknowledged by all replicas, in order per partition, with one future per call instead of per record.
+"""Producing: idempotent, acknowledged by all in-sync replicas, in order per partition, with one future per call instead of per record.
 
-Each partition has a lane: a queue and a task that turns all that waits into one Kafka batch. While a batch is on its way the next
-one grows by itself, so a lone record leaves at once and a flood leaves in large batches; nothing lingers.
+Each partition has a lane of waiting records; each broker has one request on its way at most. When it returns, all that has come to
+wait meanwhile leaves in the next: a lone record leaves at once, a flood leaves in large batches, and nothing lingers.
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from controlplane import __version__
@@ -21,102 +21,151 @@ from controlplane.events.identity import partition_of, random_id
 from controlplane.events.types import LogPosition, Producer
 from controlplane.log.connection import LogConnection, LogUnavailable
 from controlplane.log.positions import Partition
-from controlplane.log.topics import LARGEST_RECORD_BYTES, partition_counts
+from controlplane.log.session import (
+    BATCH_BYTES,
+    RETRY_SECONDS,
+    Headers,
+    OutgoingRecord,
+    ProducerSession,
+    SealedBatch,
+    refusal,
+)
+from controlplane.log.topics import LARGEST_BATCH_BYTES, LARGEST_RECORD_BYTES, partition_counts
 
-BATCH_BYTES: Final = 512 * 1024
+__all__ = ["LogProducer", "OutgoingRecord", "RecordTooLarge"]
+
 REQUEST_BYTES: Final = 4 * 1024 * 1024
 DELIVERY_SECONDS: Final = 30.0
-assert BATCH_BYTES <= LARGEST_RECORD_BYTES  # A batch is never larger than what the broker takes as one.
+REQUESTS_PER_DELIVERY: Final = 3
+"""A broker that takes a request and never answers is given up so often before the records are."""
+RECONNECT_SECONDS: Final = 0.5
+OVERHEAD_BYTES: Final = 512
+"""What Kafka's format may add to one record in a batch of its own."""
 
-Headers = tuple[tuple[str, bytes], ...]
+assert BATCH_BYTES <= LARGEST_BATCH_BYTES
+assert LARGEST_RECORD_BYTES + OVERHEAD_BYTES <= LARGEST_BATCH_BYTES  # The largest record travels in a batch of its own.
+
+logger = logging.getLogger(__name__)
 
 
 class RecordTooLarge(ValueError):
     """Expected a record within the limit of the log, but found a larger one."""
 
 
-class OutgoingRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One record with its place: topic, partition, key and value bytes."""
-
-    topic: str
-    partition: int
-    key: bytes
-    value: bytes
-    headers: Headers = ()
-
-
 class _Call:
     """The records of one `send`, counted down to its answer."""
 
-    __slots__ = ("answer", "missing", "positions")
+    __slots__ = ("answer", "deadline", "missing", "positions")
 
-    def __init__(self, size: int, answer: "asyncio.Future[list[LogPosition]]") -> None:
-        self.positions: list[LogPosition | None] = [None] * size
+    def __init__(self, size: int, answer: "asyncio.Future[list[LogPosition]]", deadline: float) -> None:
+        self.positions: list[LogPosition] = [_NOWHERE] * size
         self.missing = size
         self.answer = answer
+        self.deadline = deadline
 
-    def acknowledged(self, index: int, position: LogPosition) -> None:
-        self.positions[index] = position
-        self.missing -= 1
-        if not self.missing and not self.answer.done():
-            self.answer.set_result([position for position in self.positions if position is not None])
-
-    def failed(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
         if not self.answer.done():
             self.answer.set_exception(error)
-            self.answer.exception()  # Whoever sent without waiting is told by the outbox or the next call, not by a warning.
+            self.answer.exception()  # Whoever sent without waiting learns it from the next call, not from a warning.
 
 
+_NOWHERE: Final = LogPosition(topic="", partition=-1, offset=-1)
 _Waiting = tuple[OutgoingRecord, _Call, int]
 
 
 class _Lane:
-    """What waits for one partition, and the task that sends it."""
+    """What waits for one partition: a sealed batch that is on its way or will go again, and the records behind it."""
+
+    __slots__ = ("attempts", "flying", "leader", "partition", "sealed", "waiting")
 
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
         self.waiting: deque[_Waiting] = deque()
-        self.sending = False
-        self.task: asyncio.Task[None] | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Be as new: a session's batches and what it found out end with it."""
+        self.sealed: SealedBatch | None = None
+        self.attempts = 0
+        self.leader: int | None = None
+        self.flying = False
+
+    @property
+    def overdue(self) -> float:
+        """Return the moment of the loop's clock at which the oldest record has waited too long."""
+        return self.waiting[0][1].deadline
+
+    def settle(self, offset: int) -> None:
+        """Answer the callers of the sealed batch, whose first record has this offset."""
+        assert self.sealed is not None
+        topic, number = self.partition
+        popleft = self.waiting.popleft
+        for _ in range(self.sealed.size):
+            _, call, index = popleft()
+            call.positions[index] = LogPosition(topic=topic, partition=number, offset=offset)
+            offset += 1
+            call.missing -= 1
+            if not call.missing and not call.answer.done():
+                call.answer.set_result(call.positions)
+        self.sealed = None
+        self.attempts = 0
 
 
 class LogProducer:
-    """Write events to the log."""
+    """Write events to the log. Belongs to the event loop that starts it."""
 
     def __init__(
-        self, connection: LogConnection, *, service: Service, partitions: Mapping[str, int] | None = None, instance: str | None = None
-    ) -> None:  # fmt: skip
+        self,
+        connection: LogConnection,
+        *,
+        service: Service,
+        partitions: Mapping[str, int] | None = None,
+        instance: str | None = None,
+        delivery_seconds: float = DELIVERY_SECONDS,
+    ) -> None:
         """Prepare a producer for one service; the number of partitions of each topic is asked for unless it is given."""
         self.identity: Final = Producer(
             service=service.value, version=__version__, instance=instance or random_id()[:8]
         )
         self._connection = connection
         self._partitions = dict(partitions or {})
+        self._delivery_seconds = delivery_seconds
         self._lanes: dict[Partition, _Lane] = {}
-        self._unacknowledged: set[asyncio.Future[list[LogPosition]]] = set()
-        self._kafka: AIOKafkaProducer | None = None
-        self._restarting: asyncio.Lock = asyncio.Lock()
-        self._batches: set[asyncio.Future[None]] = set()
+        self._ready: dict[_Lane, None] = {}
+        self._busy: set[int] = set()
+        self._wake = asyncio.Event()
+        self._work: asyncio.Task[None] | None = None
+        self._unacknowledged = 0
+        self._settled = asyncio.Event()
 
     async def start(self) -> None:
         """Connect.
 
         Raises:
             LogUnavailable: no broker answers.
+            LogRefused: the brokers refuse this service.
         """
         if not self._partitions:
             self._partitions = await partition_counts(self._connection)
-        self._kafka = await self._connect()
+        session = await self._open(self._delivery_seconds)
+        self._work = asyncio.create_task(self._run(session))
+        self._work.add_done_callback(self._ended)
 
     async def stop(self) -> None:
-        """Deliver what waits, within the bound, and disconnect."""
-        if self._unacknowledged:
-            await asyncio.wait(set(self._unacknowledged), timeout=DELIVERY_SECONDS)
-        for lane in self._lanes.values():
-            if lane.task is not None:
-                lane.task.cancel()
-        if self._kafka is not None:
-            await self._kafka.stop()
+        """Deliver what waits, within the bound, and disconnect; what is not delivered then fails with `LogUnavailable`."""
+        work, self._work = self._work, None
+        if work is None:
+            return
+        while self._unacknowledged and not work.done():
+            self._settled.clear()
+            await self._settled.wait()  # Bounded: every call is answered by its deadline.
+        work.cancel()
+        await asyncio.wait({work})
+
+    @property
+    def unacknowledged(self) -> int:
+        """Return how many calls of `send` have no answer yet."""
+        return self._unacknowledged
 
     def partitions(self, topic: str) -> int:
         """Return the number of partitions of a topic."""
@@ -131,8 +180,11 @@ class LogProducer:
         topic = EVENT_TYPES[type(event).__name__].topic.name
         key = record_key(event)
         value = encode(event)
-        if len(value) > LARGEST_RECORD_BYTES:
-            raise RecordTooLarge(f"Expected a record of at most {LARGEST_RECORD_BYTES} bytes, but found {len(value)}.")
+        size = len(key) + len(value)
+        if headers:
+            size += sum(len(name) + len(content) for name, content in headers)
+        if size > LARGEST_RECORD_BYTES:
+            raise RecordTooLarge(f"Expected a record of at most {LARGEST_RECORD_BYTES} bytes, but found {size}.")
         place = partition_of(key, self._partitions[topic]) if partition is None else partition
         return OutgoingRecord(topic=topic, partition=place, key=key, value=value, headers=headers)
 
@@ -142,23 +194,28 @@ class LogProducer:
         Records of one partition are appended in the order of the calls. The future raises `LogUnavailable` when the brokers
         did not acknowledge within the bound: then each record may or may not be on the log.
         """
-        answer: asyncio.Future[list[LogPosition]] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[list[LogPosition]] = loop.create_future()
         if not records:
             answer.set_result([])
             return answer
-        self._unacknowledged.add(answer)
-        answer.add_done_callback(self._unacknowledged.discard)
-        call = _Call(len(records), answer)
+        call = _Call(len(records), answer, loop.time() + self._delivery_seconds)
+        if self._work is None or self._work.done():
+            call.fail(LogUnavailable("Expected a producer that runs, but it was stopped."))
+            return answer
+        self._unacknowledged += 1
+        answer.add_done_callback(self._answered)
         lanes = self._lanes
         for index, record in enumerate(records):
             partition = (record.topic, record.partition)
             lane = lanes.get(partition)
             if lane is None:
                 lane = lanes[partition] = _Lane(partition)
+            if not lane.waiting:
+                self._ready[lane] = None
+                if lane.leader not in self._busy:
+                    self._wake.set()
             lane.waiting.append((record, call, index))
-            if not lane.sending:
-                lane.sending = True
-                lane.task = asyncio.create_task(self._drain(lane))
         return answer
 
     async def publish(
@@ -172,75 +229,142 @@ class LogProducer:
         """
         return (await self.send([self.record(event, partition=partition, headers=headers)]))[0]
 
-    async def _drain(self, lane: _Lane) -> None:
-        """Send what waits in a lane, batch by batch, until nothing does."""
-        try:
-            while lane.waiting:
-                batch: list[_Waiting] = []
-                try:
-                    kafka = self._kafka or await self._reconnect()
-                    builder = kafka.create_batch()
-                    now_milliseconds = time.time_ns() // 1_000_000
-                    while lane.waiting:
-                        record = lane.waiting[0][0]
-                        added = builder.append(
-                            timestamp=now_milliseconds, key=record.key, value=record.value, headers=list(record.headers)
-                        )
-                        if added is None:
-                            break
-                        batch.append(lane.waiting.popleft())
-                    topic, partition = lane.partition
-                    delivered = await kafka.send_batch(builder, topic, partition=partition)
-                except (KafkaError, LogUnavailable) as error:
-                    # Everything that waits would wait in vain: its callers decide, they know what may be repeated.
-                    batch.extend(lane.waiting)
-                    lane.waiting.clear()
-                    await self._fail(batch, error)
-                else:
-                    outcome = asyncio.ensure_future(self._settle(delivered, lane.partition, batch))
-                    self._batches.add(outcome)
-                    outcome.add_done_callback(self._batches.discard)
-        finally:
-            lane.sending = False
+    def _answered(self, _: "asyncio.Future[list[LogPosition]]") -> None:
+        self._unacknowledged -= 1
+        self._settled.set()
 
-    async def _settle(self, delivered: "asyncio.Future[object]", partition: Partition, batch: list[_Waiting]) -> None:
-        """Answer the callers of one batch when the brokers have answered."""
-        try:
-            metadata = await delivered
-        except KafkaError as error:
-            await self._fail(batch, error)
-            return
-        topic, number = partition
-        offset: int = metadata.offset  # type: ignore[attr-defined] # aiokafka's RecordMetadata
-        for _, call, index in batch:
-            call.acknowledged(index, LogPosition(topic=topic, partition=number, offset=offset))
-            offset += 1
+    # Sessions
 
-    async def _fail(self, batch: Iterable[_Waiting], error: Exception) -> None:
-        """Tell the callers, and give up the connection: after a lost batch its sequence numbers have a gap."""
-        for _, call, _ in batch:
-            call.failed(
-                LogUnavailable(f"Expected the log to take the records within {DELIVERY_SECONDS} s, but: {error!r}")
-            )
-        broken, self._kafka = self._kafka, None
-        if broken is not None:
-            await broken.stop()
-
-    async def _reconnect(self) -> AIOKafkaProducer:
-        async with self._restarting:
-            if self._kafka is None:
-                self._kafka = await self._connect()
-            return self._kafka
-
-    async def _connect(self) -> AIOKafkaProducer:
-        kafka = AIOKafkaProducer(
-            client_id=f"controlplane-{self.identity.service}-{self.identity.instance}", acks="all", enable_idempotence=True,
-            linger_ms=0, max_batch_size=BATCH_BYTES, max_request_size=REQUEST_BYTES,
-            request_timeout_ms=int(DELIVERY_SECONDS * 1000), retry_backoff_ms=50, **self._connection.client_arguments(),
+    async def _open(self, within_seconds: float) -> ProducerSession:
+        return await ProducerSession.open(
+            self._connection, f"controlplane-{self.identity.service}-{self.identity.instance}", self._partitions,
+            request_seconds=self._delivery_seconds / REQUESTS_PER_DELIVERY, within_seconds=within_seconds,
         )  # fmt: skip
-        try:
-            await kafka.start()
-        except KafkaError as error:
-            await kafka.stop()
-            raise LogUnavailable(f"Expected a Kafka broker at {self._connection.bootstrap}, but: {error}") from error
-        return kafka
+
+    def _ended(self, work: asyncio.Task[None]) -> None:
+        """Leave no call without its answer, however the work ended."""
+        if not work.cancelled():
+            logger.critical("The producer ended by a fault of ours.", exc_info=work.exception())
+        self._fail_all(LogUnavailable("Expected a producer that runs, but it was stopped."))
+
+    async def _run(self, session: ProducerSession) -> None:
+        """Deliver until cancelled, in one session after the other.
+
+        When a batch is given up its producer id has a gap, so the session ends and everything unanswered fails with it: what is sent
+        again by its callers then keeps their order.
+        """
+        while True:
+            try:
+                await self._deliver(session)
+            except* LogUnavailable as lost:
+                error = lost.exceptions[0]
+                assert isinstance(error, LogUnavailable)
+                logger.warning("Starts a new producer session: %s", error)
+                self._fail_all(error)
+            finally:
+                await session.close()
+            session = await self._open_again()
+
+    async def _open_again(self) -> ProducerSession:
+        while True:
+            try:
+                return await self._open(self._delivery_seconds / REQUESTS_PER_DELIVERY)
+            except LogUnavailable as error:
+                now = asyncio.get_running_loop().time()
+                if any(lane.waiting and lane.overdue <= now for lane in self._lanes.values()):
+                    self._fail_all(error)
+                await asyncio.sleep(RECONNECT_SECONDS)
+
+    def _fail_all(self, error: LogUnavailable) -> None:
+        for lane in self._lanes.values():
+            for _, call, _ in lane.waiting:
+                call.fail(error)
+            lane.waiting.clear()
+            lane.forget()
+        self._ready.clear()
+        self._busy.clear()
+
+    # Requests
+
+    async def _deliver(self, session: ProducerSession) -> None:
+        """Give each broker that is free a request with what waits for it, until a batch has to be given up."""
+        async with asyncio.TaskGroup() as requests:
+            while True:
+                for node, lanes in self._by_free_broker(session):
+                    self._busy.add(node)
+                    requests.create_task(self._request(session, node, lanes))
+                await self._wake.wait()
+                self._wake.clear()
+
+    def _by_free_broker(self, session: ProducerSession) -> Iterator[tuple[int, list[_Lane]]]:
+        """Yield each broker without a request on its way, and the lanes that it leads; those are no longer ready."""
+        chosen: dict[int, list[_Lane]] = {}
+        for lane in self._ready:
+            if lane.leader is None:
+                lane.leader = session.leader(lane.partition)
+            if lane.leader is None:
+                _give_up_when_overdue(
+                    lane, LogUnavailable(f"Expected a leader of {lane.partition}, but none is known.")
+                )
+                asyncio.get_running_loop().call_later(RETRY_SECONDS, self._wake.set)
+            elif lane.leader not in self._busy:
+                chosen.setdefault(lane.leader, []).append(lane)
+        for node, lanes in chosen.items():
+            for lane in lanes:
+                del self._ready[lane]
+            yield node, lanes
+
+    async def _request(self, session: ProducerSession, node: int, lanes: Sequence[_Lane]) -> None:
+        batches: dict[Partition, SealedBatch] = {}
+        size = 0
+        now_milliseconds = time.time_ns() // 1_000_000
+        for lane in lanes:
+            if size >= REQUEST_BYTES:
+                self._ready[lane] = None  # First in the next request: those after it in this one are put behind it.
+                continue
+            if lane.sealed is None:
+                lane.sealed = session.seal(lane.partition, (entry[0] for entry in lane.waiting), now_milliseconds)
+            lane.flying = True
+            batches[lane.partition] = lane.sealed
+            size += len(lane.sealed.data)
+        outcomes = await session.append(node, batches)
+        self._busy.discard(node)
+        for lane in lanes:
+            if lane.partition in batches:
+                self._settle(session, lane, outcomes[lane.partition])
+        if self._ready:
+            self._wake.set()
+
+    def _settle(self, session: ProducerSession, lane: _Lane, outcome: int | KafkaError) -> None:
+        """Answer a batch's callers, or send it again, or give it up.
+
+        Raises:
+            LogUnavailable: it is given up, and the session with it.
+        """
+        lane.flying = False
+        if isinstance(outcome, int) and outcome >= 0:
+            lane.settle(outcome)
+            if lane.waiting:
+                self._ready[lane] = None
+            return
+        if isinstance(outcome, int):  # A repeat that the broker knows, of which it no longer knows the offset.
+            raise LogUnavailable(f"Expected the offset of a batch in {lane.partition}, but the broker gave none.")
+        error = refusal(outcome, f"the records in {lane.partition} on the log within {self._delivery_seconds} s")
+        if not outcome.retriable:
+            raise error
+        _give_up_when_overdue(lane, error)
+        lane.attempts += 1
+        lane.leader = None
+        session.look_again()
+        pause_seconds = min(RECONNECT_SECONDS, RETRY_SECONDS * lane.attempts)
+        asyncio.get_running_loop().call_later(pause_seconds, self._again, lane)
+
+    def _again(self, lane: _Lane) -> None:
+        if lane.waiting and not lane.flying:  # The lane may have begun anew meanwhile.
+            self._ready[lane] = None
+            self._wake.set()
+
+
+def _give_up_when_overdue(lane: _Lane, error: LogUnavailable) -> None:
+    if lane.overdue <= asyncio.get_running_loop().time():
+        raise error

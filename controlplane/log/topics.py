@@ -12,6 +12,7 @@ from controlplane.log.connection import LogConnection, LogUnavailable
 from controlplane.settings import Settings
 
 LARGEST_RECORD_BYTES: Final = 1_000_000
+LARGEST_BATCH_BYTES: Final = 2 * LARGEST_RECORD_BYTES
 VISIBLE_WITHIN_SECONDS: Final = 30.0
 LOOK_EVERY_SECONDS: Final = 0.05
 
@@ -37,7 +38,7 @@ def topic_settings(replication: int) -> dict[str, str]:
         "retention.ms": "-1",
         "retention.bytes": "-1",
         "cleanup.policy": "delete",
-        "max.message.bytes": str(2 * LARGEST_RECORD_BYTES),
+        "max.message.bytes": str(LARGEST_BATCH_BYTES),
         "min.insync.replicas": str(max(1, replication - 1)),
     }
 
