@@ -13,11 +13,11 @@ import redis
 from controlplane.events import types
 from controlplane.events.catalog import PROGRESS, ROUTING, RUNNERS, SUBMISSIONS
 from controlplane.events.identity import Instant, partition_of
+from controlplane.events.job_contracts import Registry
 from controlplane.events.types import LogPosition
 from controlplane.jobforge_agent import recovery
 from controlplane.jobforge_agent.batch import Consumed, cause_of, consume, dead_letter, decide_batch, job_ids
 from controlplane.jobforge_agent.changes import Changes
-from controlplane.events.job_contracts import Registry
 from controlplane.jobforge_agent.decide import Context, Decision, new_job
 from controlplane.jobforge_agent.outbox import Outbox
 from controlplane.jobforge_agent.router import Router
@@ -30,6 +30,8 @@ from controlplane.log.producer import LogProducer, OutgoingRecord
 from controlplane.log.reader import LogReader
 
 STORE_AGAIN_SECONDS: Final = 0.2
+WAITING_BATCHES: Final = 64
+"""So many partition batches may gather while the store is at work."""
 REGISTRATIONS_SINCE_MILLISECONDS: Final = 120_000
 """Runners register again and again; so far back all that live are found."""
 
@@ -60,6 +62,9 @@ class Agent:
         self._registry = Registry({})
         self._registry_version = -1
         self._positions: dict[Partition, int] = {}
+        self._waiting: list[Any] = []
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
         self._epochs: dict[int, str] = {}
         self._deciding = asyncio.Lock()
         self.store_answers = True
@@ -80,32 +85,67 @@ class Agent:
             key_type=None, value_type=None, key_serializer="raw", value_serializer="raw",
         )  # fmt: skip
 
-        async def decide(stream: Any) -> None:
+        async def gather(stream: Any) -> None:
             async for event in stream.noack().events():
-                await self.take(event.value)
+                while len(self._waiting) >= WAITING_BATCHES:
+                    self._room.clear()
+                    await self._room.wait()
+                self._waiting.append(event)
+                self._arrived.set()
+
+        app.agent(topic, name="jobforge")(gather)
+
+    async def run(self) -> None:
+        """Decide whatever has arrived, of all partitions at once, until cancelled.
+
+        A batch of one partition costs as many round trips to the store as one of all: what gathers while the store is at
+        work goes together in the next commit.
+        """
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            events, self._waiting = self._waiting, []
+            self._room.set()
+            for event in events:
+                if event.value[0].topic == RUNNERS.name:
+                    await self.take_runners(event.value)
+            await self.take_jobs([event.value for event in events if event.value[0].topic != RUNNERS.name])
+            for event in events:
                 event.ack()
 
-        app.agent(topic, name="jobforge")(decide)
+    def _fresh(self, records: Sequence[Any]) -> list[Any]:
+        """Return the records that were not decided yet; none of a partition that is not owned: its owner decides."""
+        position = self._positions.get((records[0].topic, records[0].partition))
+        return [] if position is None else [record for record in records if record.offset >= position]
 
-    async def take(self, records: Sequence[Any]) -> None:
-        """Decide the records of one partition; returns when what follows is stored."""
-        partition = (records[0].topic, records[0].partition)
-        position = self._positions.get(partition)
-        if position is None:
-            return  # Revoked while the batch waited: its new owner decides.
-        fresh = [record for record in records if record.offset >= position]
-        if not fresh:
-            return
-        following = fresh[-1].offset + 1
-        count = self._producer.partitions(partition[0])
-        batch = [consume(record, count) for record in fresh]
-        expect = {partition: (position, following)}
-        if partition[0] == RUNNERS.name:
-            await self._patiently(lambda: self._take_runners(batch, expect))
-        else:
-            await self._patiently(lambda: self._take_jobs(batch, partition[1], expect))
-            self.last_progress = time.monotonic()
-        self._positions[partition] = following
+    def _consumed(self, records: Sequence[Any]) -> list[Consumed]:
+        count = self._producer.partitions(records[0].topic)
+        return [consume(record, count) for record in records]
+
+    async def take_jobs(self, batches: Sequence[Sequence[Any]]) -> None:
+        """Decide batches of job partitions; returns when what follows is stored."""
+        async with self._deciding:
+            expect: dict[Partition, tuple[int, int]] = {}
+            taken: list[tuple[int, list[Consumed]]] = []
+            for records in batches:
+                if fresh := self._fresh(records):
+                    place, after = (fresh[0].topic, fresh[0].partition), fresh[-1].offset + 1
+                    # Two batches of one partition are one step: from before the first to after the last.
+                    expect[place] = (expect.get(place, (self._positions[place],))[0], after)
+                    self._positions[place] = after
+                    taken.append((place[1], self._consumed(fresh)))
+            if taken:
+                await self._patiently(lambda: self._decide(taken, expect))
+        self.last_progress = time.monotonic()
+
+    async def take_runners(self, records: Sequence[Any]) -> None:
+        """Note what runners say of themselves; returns when it is stored."""
+        async with self._deciding:
+            if fresh := self._fresh(records):
+                place, after = (fresh[0].topic, fresh[0].partition), fresh[-1].offset + 1
+                batch, expect = self._consumed(fresh), {place: (self._positions[place], after)}
+                await self._patiently(lambda: self._note(batch, expect))
+                self._positions[place] = after
 
     async def _patiently(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do store work again until Redis answers: nothing is decided meanwhile, and nothing is skipped."""
@@ -126,19 +166,24 @@ class Agent:
 
     # Jobs
 
-    async def _take_jobs(
-        self, batch: Sequence[Consumed], partition: int, expect: Mapping[Partition, tuple[int, int]]
+    async def _decide(
+        self, taken: Sequence[tuple[int, list[Consumed]]], expect: Mapping[Partition, tuple[int, int]]
     ) -> None:
-        async with self._deciding:
-            while True:
-                await self._refresh_registry()
-                known = await self._store.jobs(job_ids(batch))
+        ids = list(dict.fromkeys(name for _, batch in taken for name in job_ids(batch)))
+        while True:
+            version, known = await self._store.read(ids)
+            await self._refresh_registry(version)
+            jobs = dict(known)
+            events: list[tuple[int, msgspec.Struct]] = []
+            for partition, batch in taken:
                 decided = decide_batch(
-                    batch, known, partition=partition, registry=self._registry, producer=self._producer.identity
+                    batch, jobs, partition=partition, registry=self._registry, producer=self._producer.identity
                 )
-                pairs = [(known.get(name), job) for name, job in decided.jobs.items()]
-                if await self._commit(pairs, decided.events, partition, expect):
-                    return
+                jobs = decided.jobs
+                events += [(partition, event) for event in decided.events]
+            pairs = [(known.get(name), job) for name, job in jobs.items()]
+            if await self._commit(pairs, events, {partition for partition, _ in taken}, expect):
+                return
 
     async def decide_jobs(
         self, partition: int, ids: Sequence[str], decider: Callable[[Job, Context], Decision]
@@ -149,8 +194,8 @@ class Agent:
                 known = await self._store.jobs(ids)
                 decisions = [(job, decider(job, self._timer_context(job))) for job in known.values()]
                 pairs = [(job, decision.job) for job, decision in decisions if decision.job is not None]
-                events = [event for _, decision in decisions for event in decision.events]
-                if await self._commit(pairs, events, partition, {}):
+                events = [(partition, event) for _, decision in decisions for event in decision.events]
+                if await self._commit(pairs, events, {partition}, {}):
                     return
 
     def _timer_context(self, job: Job) -> Context:
@@ -162,16 +207,16 @@ class Agent:
     async def _commit(
         self,
         pairs: Sequence[tuple[Job | None, Job]],
-        events: Sequence[msgspec.Struct],
-        partition: int,
+        events: Sequence[tuple[int, msgspec.Struct]],
+        partitions: set[int],
         expect: Mapping[Partition, tuple[int, int]],
     ) -> bool:
         """Store what was decided, then publish it; False when a router was quicker and it must be decided again."""
         changes = Changes.between(pairs)
-        records = [self._record(event, partition) for event in events]
+        records = [self._record(event, partition) for partition, event in events]
         name = self._outbox.next_name()
         verdict = await self._store.commit(
-            changes, partition=partition, epoch=self._epochs.get(partition, ""), expect=expect, outbox=(name, records)
+            changes, owned={one: self._epochs.get(one, "") for one in partitions}, expect=expect, outbox=(name, records)
         )
         if verdict == "conflict":
             return False
@@ -179,7 +224,7 @@ class Agent:
             raise StoreLost(f"Expected the stored position {dict(expect)}, but the store is elsewhere.")
         if verdict == "fenced":
             raise PartitionLost(
-                f"Expected to own partition {partition} of the jobs, but another instance took it over."
+                f"Expected to own job partitions {sorted(partitions)}, but another instance took one over."
             )
         self._outbox.publish(name, records)
         if changes.moves_work:
@@ -198,7 +243,7 @@ class Agent:
 
     # Runners
 
-    async def _take_runners(self, batch: Sequence[Consumed], expect: Mapping[Partition, tuple[int, int]]) -> None:
+    async def _note(self, batch: Sequence[Consumed], expect: Mapping[Partition, tuple[int, int]]) -> None:
         letters: list[OutgoingRecord] = []
         for consumed in batch:
             if consumed.error is not None:
@@ -226,11 +271,10 @@ class Agent:
 
     async def refresh_runners(self) -> None:
         """Tell the router who lives, and take new contracts."""
-        await self._refresh_registry()
+        await self._refresh_registry(await self._store.registry_version())
         self._router.update(self._registry.runners, await self._store.beats(), await self._store.draining())
 
-    async def _refresh_registry(self) -> None:
-        version = await self._store.registry_version()
+    async def _refresh_registry(self, version: int) -> None:
         if version != self._registry_version:
             self._registry = Registry(await self._store.runners(), await self._store.known_runners())
             self._registry_version = version
@@ -263,6 +307,7 @@ class Agent:
                 await self._take_over_jobs(reader, number, stored, lows[(SUBMISSIONS.name, number)] or 0)
         finally:
             await reader.stop()
+        self._waiting.clear()  # Of the assignment before; its records come again where they are due.
         self._positions = {one: position or 0 for one, position in stored.items() if one in assigned}
         self.owned_since = time.monotonic()
         self.assigned = True

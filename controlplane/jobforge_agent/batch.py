@@ -10,8 +10,8 @@ from controlplane.events.codec import UndecodableRecord, decode
 from controlplane.events.errors import envelope
 from controlplane.events.header import Cause, caused_header
 from controlplane.events.identity import Instant, name_based_id, partition_of
-from controlplane.events.types import ErrorEnvelope, LogPosition, Producer, RecordRefused
 from controlplane.events.job_contracts import Registry
+from controlplane.events.types import ErrorEnvelope, LogPosition, Producer, RecordRefused
 from controlplane.jobforge_agent.decide import DECIDERS, ON_UNKNOWN_JOB, Context, is_repeat
 from controlplane.jobforge_agent.state import Job
 

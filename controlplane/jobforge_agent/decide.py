@@ -12,8 +12,8 @@ from controlplane.events import types
 from controlplane.events.errors import envelope
 from controlplane.events.header import Cause, caused_header, leased_header
 from controlplane.events.identity import Instant, name_based_id
-from controlplane.events.types import ErrorEnvelope, Producer
 from controlplane.events.job_contracts import Registry
+from controlplane.events.types import ErrorEnvelope, Producer
 from controlplane.jobforge_agent.outcome import claimed_truths, outcome_truth
 from controlplane.jobforge_agent.retry import backoff_micros, will_retry
 from controlplane.jobforge_agent.state import SECOND, Job, earliest

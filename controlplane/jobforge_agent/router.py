@@ -9,8 +9,8 @@ import msgspec
 
 from controlplane.events.header import leased_header
 from controlplane.events.identity import Instant, partition_of, random_id
-from controlplane.events.types import JobRouted, RunnerRegistered
 from controlplane.events.job_contracts import version_of
+from controlplane.events.types import JobRouted, RunnerRegistered
 from controlplane.jobforge_agent.outbox import Outbox
 from controlplane.jobforge_agent.policy import Assignment, Candidate, Policy
 from controlplane.jobforge_agent.state import SECOND, Job, earliest
@@ -57,7 +57,8 @@ class Router:
         """Lease what can be leased now; returns how many jobs that were."""
         if not self._runners:
             return 0
-        jobs, busy = await self._store.heads(LOOK_AT_ONCE)
+        capacities = {name: runner.slots for name, runner in self._runners.items()}
+        jobs, busy = await self._store.heads(LOOK_AT_ONCE, capacities)
         if not jobs:
             return 0
         candidates = {name: candidate(runner, busy.get(name, 0)) for name, runner in self._runners.items()}

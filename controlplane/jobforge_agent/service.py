@@ -102,6 +102,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         agent.subscribe(app)
         await _until_one_ends(
             run_app(app, stop),
+            agent.run(),
             router.run(),
             outbox.clear(),
             clock.run_due(),

@@ -107,10 +107,14 @@ class Store:
 
     async def jobs(self, ids: Sequence[str]) -> dict[str, Job]:
         """Return the jobs that are known of these ids."""
-        if not ids:
-            return {}
-        values = await self._redis.mget([self._key(f"job:{one}") for one in ids])
-        return {one: decode_job(value) for one, value in zip(ids, values, strict=True) if value is not None}
+        return (await self.read(ids))[1]
+
+    async def read(self, ids: Sequence[str]) -> tuple[int, dict[str, Job]]:
+        """Return the version of the registry and the jobs that are known of these ids, in one round trip."""
+        keys = [self._key("registry"), *(self._key(f"job:{one}") for one in ids)]
+        version, *values = await self._redis.mget(keys)
+        jobs = {one: decode_job(value) for one, value in zip(ids, values, strict=True) if value is not None}
+        return int(version or 0), jobs
 
     async def due(self, partition: int, now: int, most: int) -> list[str]:
         """Return the ids of jobs whose timer has come."""
@@ -126,14 +130,14 @@ class Store:
         self,
         changes: Changes,
         *,
-        partition: int = -1,
-        epoch: str = "",
+        owned: Mapping[int, str] | None = None,
         expect: Mapping[Partition, tuple[int, int]] | None = None,
         outbox: tuple[str, Sequence[OutgoingRecord]] | None = None,
     ) -> Verdict:
-        """Write what was decided, if the partition is still owned and the store is where its owner left it (step 1).
+        """Write what was decided, if its partitions are still owned and the store is where their owner left it (step 1).
 
-        `expect` maps each input partition to (position before, position after); partition -1 asks for no ownership.
+        `owned` maps each job partition to the epoch under which it is owned, `expect` each input partition to (position
+        before, position after).
         """
         blobs = [data for _, data, _ in changes.jobs]
         jobs = [(name, FIRST_BLOB + index, seconds) for index, (name, _, seconds) in enumerate(changes.jobs)]
@@ -141,7 +145,7 @@ class Store:
             blobs.append(_pack(outbox[1]))
         fields = changes.as_fields() | {
             "jobs": jobs,
-            "partition": partition, "epoch": epoch,
+            "owned": [(str(number), epoch) for number, epoch in (owned or {}).items()],
             "expect": [(partition_text(one), str(old), str(new)) for one, (old, new) in (expect or {}).items()],
             "outbox": [self._instance, outbox[0], FIRST_BLOB + len(blobs) - 1] if outbox and outbox[1] else False,
         }  # fmt: skip
@@ -151,9 +155,10 @@ class Store:
 
     # Routing
 
-    async def heads(self, most: int) -> tuple[list[Job], dict[str, int]]:
-        """Return the first jobs of every ready queue, and the busy slots of every runner."""
-        heads, busy = await self._heads(keys=[self._key("queues")], args=[self._prefix, most])
+    async def heads(self, most: int, capacities: Mapping[str, int]) -> tuple[list[Job], dict[str, int]]:
+        """Return the first jobs of every ready queue, no more than these runners have free slots, and the busy slots."""
+        arguments: list[str | int] = [self._prefix, most, sum(capacities.values()), *capacities]
+        heads, busy = await self._heads(keys=[self._key("queues")], args=arguments)
         jobs = [decode_job(data) for _, found in heads for data in found if data is not None]
         return jobs, {busy[i].decode(): int(busy[i + 1]) for i in range(0, len(busy), 2)}
 

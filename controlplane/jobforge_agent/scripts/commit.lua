@@ -1,14 +1,16 @@
 -- Store what was decided from one batch, all or nothing.
 --
 -- KEYS[1]: any key of the namespace, so that a cluster finds the slot.  ARGV[1]: prefix of all keys.
--- ARGV[2]: MessagePack of { partition, epoch, expect, jobs, waited, ready, unready, due, undue, release, open, close, outbox }; bytes are
+-- ARGV[2]: MessagePack of { owned, expect, jobs, waited, ready, unready, due, undue, release, open, close, outbox }; bytes are
 -- further arguments, named by their number (the library reads text, not binary).
 -- Returns "ok", "fenced" (another owner has the partition), "lost" (the store is not where its owner left it), or "conflict"
 -- (a router leased one of the jobs since it was read: read again, decide again).
 local prefix, batch = ARGV[1], cmsgpack.unpack(ARGV[2])
 
-if batch.partition >= 0 and redis.call('HGET', prefix .. 'epoch', batch.partition) ~= batch.epoch then
-  return 'fenced'
+for _, owned in ipairs(batch.owned) do
+  if redis.call('HGET', prefix .. 'epoch', owned[1]) ~= owned[2] then
+    return 'fenced'
+  end
 end
 for _, position in ipairs(batch.expect) do
   if redis.call('HGET', prefix .. 'positions', position[1]) ~= position[2] then
