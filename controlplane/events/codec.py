@@ -109,6 +109,8 @@ def decode(value: bytes) -> Any:
     buffer.seek(PREFIX_BYTES)
     try:
         fields = fastavro.schemaless_reader(buffer, written.parsed, reader)
+        if buffer.tell() != len(value):
+            raise ValueError(f"{len(value) - buffer.tell()} bytes follow it")
         return msgspec.convert(fields, EVENT_TYPES[written.event_name].event)
     except (ValueError, TypeError, EOFError, IndexError, OverflowError, msgspec.ValidationError) as error:
         raise UndecodableRecord(

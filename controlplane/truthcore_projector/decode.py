@@ -15,7 +15,9 @@ import msgspec
 import pyarrow as pa
 
 from controlplane.events.avro_binary import blob, long
-from controlplane.events.codec import PREFIX_BYTES, UndecodableRecord, decode, schemas_by_id
+from controlplane.events.catalog import EVENT_TYPES
+from controlplane.events.codec import PREFIX_BYTES, EventSchema, UndecodableRecord, decode, schemas_by_id
+from controlplane.truthcore_projector.boundaries import whole
 
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 -- a file that is never on a disk, where the system has one
 MARKER: Final = b"controlplane-avr"
@@ -29,9 +31,10 @@ COORDINATES: Final = pa.schema(
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """A record that is no event of the contract, and why."""
+    """A record that is no event of the contract, and why: the code of an error envelope, and words."""
 
     record: Any
+    code: str = "record_undecodable"
     reason: str
 
 
@@ -77,18 +80,19 @@ class Decoder:
         schema = schemas_by_id().get(identity)
         if schema is None:
             return "", None, [refusal(record) for record in group]
+        good, bad = _belonging(schema, group)
         try:
-            return schema.event_name, self._vectorised(identity, schema.schema, schema.event_name, group), []
-        except (Exception, pa.ArrowException) as error:
-            good = [record for record in group if readable(record)]
-            if len(good) == len(group):
+            return schema.event_name, self._vectorised(identity, schema.schema, schema.event_name, good), bad
+        except Exception:
+            readable = [record for record in good if is_readable(record)]
+            if len(readable) == len(good):
                 raise
-            bad = [refusal(record) for record in group if not readable(record)]
-            table = self._vectorised(identity, schema.schema, schema.event_name, good) if good else None
-            assert bad, error
-            return schema.event_name, table, bad
+            bad += [refusal(record) for record in good if not is_readable(record)]
+            return schema.event_name, self._vectorised(identity, schema.schema, schema.event_name, readable), bad
 
-    def _vectorised(self, identity: int, schema: Any, name: str, group: Sequence[Any]) -> pa.Table:
+    def _vectorised(self, identity: int, schema: Any, name: str, group: Sequence[Any]) -> pa.Table | None:
+        if not group:
+            return None
         header = self._headers.get(identity)
         if header is None:
             metadata = blob(b"avro.schema") + blob(json.dumps(schema).encode()) + blob(b"avro.codec") + blob(b"null")
@@ -111,7 +115,24 @@ class Decoder:
         return table
 
 
-def readable(record: Any) -> bool:
+def _belonging(schema: EventSchema, group: Sequence[Any]) -> tuple[list[Any], list[Refused]]:
+    """Return the records whose bytes are one whole event of their topic, and the others with the reason."""
+    home = EVENT_TYPES[schema.event_name].topic.name
+    fits = whole(schema.schema, [record.value[PREFIX_BYTES:] for record in group]).tolist()
+    good: list[Any] = []
+    bad: list[Refused] = []
+    for record, fitting in zip(group, fits, strict=True):
+        if not fitting:
+            bad.append(refusal(record))
+        elif record.topic != home:
+            reason = f"Expected {schema.event_name} on {home}, but found it on {record.topic}."
+            bad.append(Refused(record=record, code="event_unexpected", reason=reason))
+        else:
+            good.append(record)
+    return good, bad
+
+
+def is_readable(record: Any) -> bool:
     """Say whether a record is an event of the contract."""
     try:
         decode(record.value or b"")
@@ -123,7 +144,8 @@ def readable(record: Any) -> bool:
 def refusal(record: Any) -> Refused:
     """Return why a record is no event of the contract."""
     try:
-        decode(record.value or b"")
+        event = decode(record.value or b"")
     except UndecodableRecord as error:
         return Refused(record=record, reason=str(error))
-    raise AssertionError("Expected a record that cannot be decoded.")
+    reason = f"Expected a whole {type(event).__name__} and nothing behind it, but found other bytes in {len(record.value)}."
+    return Refused(record=record, reason=reason)

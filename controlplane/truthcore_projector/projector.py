@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from controlplane.api.models import Reflects
-from controlplane.events.catalog import DEAD_LETTERS, JOB_LOGS, TRUTH, Service
+from controlplane.events.catalog import PROGRESS, RUNNERS, SUBMISSIONS, TOPICS, Service
 from controlplane.events.errors import envelope
 from controlplane.events.header import Cause, caused_header
 from controlplane.events.identity import Instant, name_based_id
@@ -16,7 +16,7 @@ from controlplane.log.connection import LogConnection, LogUnavailable
 from controlplane.log.positions import Partition
 from controlplane.log.producer import LogProducer
 from controlplane.log.reader import Batches, LogReader
-from controlplane.truthcore_projector.decode import Decoded, Decoder, Refused
+from controlplane.truthcore_projector.decode import Decoder, Refused
 from controlplane.truthcore_projector.store import Store
 
 BATCH_RECORDS: Final = 20_000
@@ -25,14 +25,14 @@ FRESH_SECONDS: Final = 0.05
 ENDS_EVERY_SECONDS: Final = 0.5
 AGAIN_SECONDS: Final = 1.0
 REFUSED_VALUE_BYTES: Final = 64 * 1024
-LETTERS_FOR: Final = frozenset({TRUTH.name, JOB_LOGS.name})
-"""Topics whose garbage only TruthCore sees; JobForge refuses that of its own inputs."""
+LETTERS_FOR: Final = frozenset(TOPICS) - {SUBMISSIONS.name, PROGRESS.name, RUNNERS.name}
+"""Topics whose garbage only TruthCore refuses; JobForge refuses that of its own inputs."""
 
 logger = logging.getLogger(__name__)
 
 
 def letter(refused: Refused, producer: LogProducer) -> RecordRefused:
-    """Return the dead letter of a record that TruthCore could not use."""
+    """Return the dead letter of a record that TruthCore could not use; the same record always gives the same letter."""
     record = refused.record
     place = LogPosition(topic=record.topic, partition=record.partition, offset=record.offset)
     text = f"{place.topic}/{place.partition}/{place.offset}"
@@ -42,7 +42,7 @@ def letter(refused: Refused, producer: LogProducer) -> RecordRefused:
             Cause(position=place, correlation_id=text), "RecordRefused/truthcore", 0, producer.identity, Instant(record.timestamp * 1000)
         ),
         position=place, key=record.key, value=value[:REFUSED_VALUE_BYTES], value_size_bytes=len(value), consumer="truthcore",
-        error=envelope("record_undecodable", refused.reason, error_id=name_based_id(f"{text}/refused/truthcore"), field="value", found=value[:50]),
+        error=envelope(refused.code, refused.reason, error_id=name_based_id(f"{text}/refused/truthcore"), field="value", found=value[:50]),
     )  # fmt: skip
 
 
@@ -119,17 +119,11 @@ class Projector:
             return
         records = [record for batch in batches.values() for record in batch]
         following = {one: batch[-1].offset + 1 for one, batch in batches.items()}
-        decoded = await asyncio.to_thread(self._project, records, following)
-        for refused in decoded.refused:
-            logger.warning(
-                "Refused %s/%s/%s: %s",
-                refused.record.topic,
-                refused.record.partition,
-                refused.record.offset,
-                refused.reason,
-            )
-            if refused.record.topic in LETTERS_FOR and refused.record.topic != DEAD_LETTERS.name:
-                await self._producer.publish(letter(refused, self._producer))
+        # Step 1. A crash after the letters: the batch comes again, and they get the same ids.
+        decoded = await asyncio.to_thread(self._decoder.decode, records)
+        await self._send_letters(decoded.refused)
+        # Step 2. A crash after the rows: reading goes on behind them.
+        await asyncio.to_thread(self._store.write, decoded, following)
         self._last_log_time_milliseconds = max(record.timestamp for record in records)
         async with self._moved:
             self.positions.update(following)
@@ -137,10 +131,12 @@ class Projector:
         if len(records) < BATCH_RECORDS:
             await asyncio.sleep(FRESH_SECONDS)
 
-    def _project(self, records: list[Any], following: Mapping[Partition, int]) -> Decoded:
-        decoded = self._decoder.decode(records)
-        self._store.write(decoded, following)
-        return decoded
+    async def _send_letters(self, refusals: Sequence[Refused]) -> None:
+        for refused in refusals:
+            record = refused.record
+            logger.warning("Refused %s/%s/%s: %s", record.topic, record.partition, record.offset, refused.reason)
+        letters = [letter(one, self._producer) for one in refusals if one.record.topic in LETTERS_FOR]
+        await self._producer.send([self._producer.record(one) for one in letters])
 
     async def _watch_ends(self, reader: LogReader) -> None:
         while True:

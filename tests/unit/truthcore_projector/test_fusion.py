@@ -43,10 +43,10 @@ def test_a_vote_below_chance_says_nothing() -> None:
 
 
 def test_noisy_or_takes_each_value_by_itself() -> None:
-    found = dict(
-        (value[1], one)
+    found = {
+        value[1]: one
         for value, one in noisy_or([ballot("A", "s1", 0.5), ballot("A", "s2", 0.5), ballot("B", "s1", 0.3)])
-    )
+    }
     assert found == pytest.approx({"A": 0.75, "B": 0.3})
 
 
