@@ -60,7 +60,8 @@ class RunnerProcess:
         self._producer = LogProducer(connection, service=Service.RUNNER, partitions=partitions, instance=self.runner_id)
         self._outbox = Outbox(self._producer)
         self._threads = HandlerThreads(self.slots, name="handler")
-        self._processes = WorkerProcesses(target) if target is not None else None
+        in_processes = any(handler.executor == "process" for handler in runner.handlers.values())
+        self._processes = WorkerProcesses(target) if target is not None and in_processes else None
         metrics = Metrics(registry or CollectorRegistry())
         metrics.slots.set(self.slots)
         self.attempts = Attempts(
@@ -84,6 +85,8 @@ class RunnerProcess:
         """
         async with AsyncExitStack() as open_ones:
             open_ones.callback(self._close_handlers)
+            if self._processes is not None:
+                self._processes.warm_up()
             await self._patiently(self._producer.start)
             open_ones.push_async_callback(self._producer.stop)
             reader = LogReader(self._connection, client_id=f"controlplane-{self.runner_id}")

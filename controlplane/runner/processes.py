@@ -106,6 +106,10 @@ class WorkerProcesses:
             case Returned():
                 return outcome
 
+    def warm_up(self) -> None:
+        """Start a worker before there is work for it: importing the handlers takes its time."""
+        self._give_back(WorkerProcess(self._target))
+
     def close(self) -> None:
         """End the idle workers; those that work end when they are done, or with this process."""
         with self._lock:

@@ -31,7 +31,9 @@ ROOT = Path(__file__).parents[3]
 
 
 @asynccontextmanager
-async def started(log: Log, folder: Path, attribute: str = "runner") -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+async def started(
+    log: Log, folder: Path, attribute: str = "runner"
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """Start a runner as a process of its own; yields it with its runner id."""
     known = {seen.event.runner_id for seen in log.seen if isinstance(seen.event, RunnerRegistered)}
     program = (
@@ -47,7 +49,11 @@ async def started(log: Log, folder: Path, attribute: str = "runner") -> AsyncIte
     )
     try:
         registered: list[RunnerRegistered] = await log.until(
-            lambda: [one for one in log.of(RunnerRegistered) if one.runner_id not in known and one.name in {"handlers", "small"}]
+            lambda: [
+                one
+                for one in log.of(RunnerRegistered)
+                if one.runner_id not in known and one.name in {"handlers", "small"}
+            ]
         )
         yield process, registered[0].runner_id
     finally:
@@ -73,7 +79,9 @@ async def test_a_runner_says_what_it_offers_then_lives_then_goes(log: Log, tmp_p
     beats = [one for one in said if isinstance(one, RunnerHeartbeat)]
     assert [one.sequence for one in beats] == list(range(len(beats)))
     assert names([one for one in said[1:] if not isinstance(one, RunnerHeartbeat)]) == ["RunnerDraining", "RunnerLeft"]
-    assert all(one.draining for one in said[said.index(log.of(RunnerDraining, runner_id=process.runner_id)[0]) + 1 : -1])
+    assert all(
+        one.draining for one in said[said.index(log.of(RunnerDraining, runner_id=process.runner_id)[0]) + 1 : -1]
+    )
     place = next(seen.position for seen in log.seen if seen.event is registered)
     assert {one.header.causation for one in said[1:]} == {place}
     assert {one.header.correlation_id for one in said} == {process.runner_id}
@@ -84,7 +92,9 @@ async def test_heartbeats_list_the_leases_even_while_a_handler_holds_the_interpr
         routed = await log.route(runner_id, "holds_the_interpreter", {"path": str(tmp_path / "go")})
         await log.one(AttemptStarted, job_id=routed.job_id)
         await log.until(
-            lambda: sum(routed.attempt_id in one.attempt_ids for one in log.of(RunnerHeartbeat, runner_id=runner_id)) >= 5
+            lambda: (
+                sum(routed.attempt_id in one.attempt_ids for one in log.of(RunnerHeartbeat, runner_id=runner_id)) >= 5
+            )
         )
         (tmp_path / "go").touch()
         await log.one(AttemptSucceeded, job_id=routed.job_id)
