@@ -96,10 +96,12 @@ async def run_app(app: faust.App, stop: asyncio.Event) -> None:
     await app.start()
     stopped = asyncio.create_task(stop.wait())
     crashed = asyncio.create_task(app.wait_until_stopped())
-    await asyncio.wait({stopped, crashed}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (stopped, crashed):
-        task.cancel()
-    reason = app.crash_reason
-    await app.stop()
+    try:
+        await asyncio.wait({stopped, crashed}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (stopped, crashed):
+            task.cancel()
+        reason = app.crash_reason
+        await app.stop()  # Also when cancelled: a member that is left behind would keep its partitions.
     if reason is not None:
         raise reason
