@@ -1,6 +1,7 @@
 """Benchmarks: real jobs on a real broker, held to what the topics say afterwards."""
 
 import asyncio
+import contextlib
 import json
 import os
 import platform
@@ -9,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -149,25 +150,29 @@ def faults_of(jobs: list[str], conclusions: dict[str, set[str]], steps: dict[str
     faults = [
         f"{one}: {len(conclusions.get(one, ()))} conclusions" for one in jobs if len(conclusions.get(one, ())) != 1
     ]
-    for one in jobs:
-        if missing := [step for step in STEPS if step not in steps.get(one, ())]:
-            faults.append(f"{one}: no {', '.join(missing)}")
-    return faults
+    missing = {one: [step for step in STEPS if step not in steps.get(one, ())] for one in jobs}
+    return faults + [f"{one}: no {', '.join(names)}" for one, names in missing.items() if names]
+
+
+@contextlib.contextmanager
+def running(runners: int, agents: int) -> Iterator[tuple[Path, Client, LogConnection]]:
+    """Keep a stack of its own with no-op runners up during the block; gives its folder, a client and its log."""
+    with (
+        tempfile.TemporaryDirectory(prefix="controlplane-bench-") as folder,
+        SystemStack(settings(), Path(folder), agents=agents, free_ports=True) as stack,
+        Client(stack.gateway_url) as client,
+    ):
+        for number in range(runners):
+            stack.add_runner(f"runner-{number + 1}", RUNNER, slots=SLOTS)
+        _wait_for_runners(client, runners)
+        yield Path(folder), client, LogConnection(bootstrap=stack.kafka_bootstrap)
 
 
 def e2e(jobs: int, runners: int, agents: int) -> dict[str, Any]:
     """Return the figures of an end-to-end run on a stack of its own."""
-    with tempfile.TemporaryDirectory(prefix="controlplane-bench-") as folder:
-        with (
-            SystemStack(settings(), Path(folder), agents=agents, free_ports=True) as stack,
-            Client(stack.gateway_url) as client,
-        ):
-            for number in range(runners):
-                stack.add_runner(f"runner-{number + 1}", RUNNER, slots=SLOTS)
-            _wait_for_runners(client, runners)
-            connection = LogConnection(bootstrap=stack.kafka_bootstrap)
-            figures = _with_uvloop(measure(connection, jobs))
-            kinds, conclusions, steps = _with_uvloop(read_back(connection))
+    with running(runners, agents) as (_, _, connection):
+        figures = _with_uvloop(measure(connection, jobs))
+        kinds, conclusions, steps = _with_uvloop(read_back(connection))
     names = [f"flood-{n}" for n in range(jobs)] + [f"idle-{n}" for n in range(IDLE_JOBS)]
     faults = faults_of(names, conclusions, steps)
     return figures | {
@@ -210,20 +215,12 @@ def run_e2e(jobs: int, runners: int, agents: int, *, as_json: bool) -> int:
 
 def replay(events: int) -> dict[str, Any]:
     """Return the figures of a replay: a log of at least so many events, folded again, against the raw read of the same topics."""
-    with tempfile.TemporaryDirectory(prefix="controlplane-bench-") as folder:
-        with (
-            SystemStack(settings(), Path(folder), agents=2, free_ports=True) as stack,
-            Client(stack.gateway_url) as client,
-        ):
-            for number in range(2):
-                stack.add_runner(f"runner-{number + 1}", RUNNER, slots=SLOTS)
-            _wait_for_runners(client, 2)
-            connection = LogConnection(bootstrap=stack.kafka_bootstrap)
-            _with_uvloop(measure(connection, events // (len(STEPS) + 1) + 1))
-            live = _settled(client)
-            until = positions_of(live)
-            raw = _with_uvloop(raw_read(connection, until))
-            tables, records, seconds = _with_uvloop(rebuild(connection, until, Path(folder) / "replay.duckdb"))
+    with running(2, 2) as (folder, client, connection):
+        _with_uvloop(measure(connection, events // (len(STEPS) + 1) + 1))
+        live = _settled(client)
+        until = positions_of(live)
+        raw = _with_uvloop(raw_read(connection, until))
+        tables, records, seconds = _with_uvloop(rebuild(connection, until, folder / "replay.duckdb"))
     rate = records / seconds
     return {
         "events": records, "seconds": round(seconds, 3), "events_per_s": round(rate), "raw_read_per_s": round(raw),
@@ -276,9 +273,11 @@ def run_all(jobs: int, events: int) -> int:
 
     peers = {}
     for system in ("taskiq", "celery"):
-        with tempfile.TemporaryDirectory(prefix="controlplane-bench-") as folder:
-            with EmbeddedStack(Path(folder), with_kafka=False) as stack:
-                peers[system] = _peer(system, jobs if system == "taskiq" else min(jobs, 5000), stack.redis_tcp_url)
+        with (
+            tempfile.TemporaryDirectory(prefix="controlplane-bench-") as folder,
+            EmbeddedStack(Path(folder), with_kafka=False) as stack,
+        ):
+            peers[system] = _peer(system, jobs if system == "taskiq" else min(jobs, 5000), stack.redis_tcp_url)
     ours = e2e(jobs, 2, 2)
     again = replay(events)
     table = Table("System", "Jobs/s", "Ours / theirs", "Idle p50 ms", "Idle p99 ms", box=None, header_style="dim")
