@@ -147,5 +147,7 @@ def refusal(record: Any) -> Refused:
         event = decode(record.value or b"")
     except UndecodableRecord as error:
         return Refused(record=record, reason=str(error))
-    reason = f"Expected a whole {type(event).__name__} and nothing behind it, but found other bytes in {len(record.value)}."
+    reason = (
+        f"Expected a whole {type(event).__name__} and nothing behind it, but found other bytes in {len(record.value)}."
+    )
     return Refused(record=record, reason=reason)

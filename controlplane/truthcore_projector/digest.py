@@ -5,7 +5,7 @@ out would need a collision of SHA-256.
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import duckdb
 
@@ -27,15 +27,16 @@ def _canonical(columns: str) -> str:
     return f"to_json(struct_pack({', '.join(parts)}))::VARCHAR"
 
 
-def table_digest(cursor: duckdb.DuckDBPyConnection, table: str) -> TableDigest:
-    """Return the digest of one table's rows before the positions in the temporary table `bounds`."""
+def table_digest(cursor: duckdb.DuckDBPyConnection, table: str, bounds: list[list[Any]]) -> TableDigest:
+    """Return the digest of one table's rows before a position vector, given as three lists."""
     words = ", ".join(f"sum(('0x' || substr(hash, {1 + 8 * word}, 8))::UBIGINT)::HUGEINT" for word in range(WORDS))
     query = (
-        f"WITH hashed AS (SELECT sha256({_canonical(TABLES[table])}) AS hash FROM {table} AS t SEMI JOIN bounds AS b"  # noqa: S608 -- our own names
+        "WITH bounds AS (SELECT unnest(?) AS topic, unnest(?) AS partition, unnest(?) AS next_offset),"
+        f" hashed AS (SELECT sha256({_canonical(TABLES[table])}) AS hash FROM {table} AS t SEMI JOIN bounds AS b"  # noqa: S608 -- our own names
         ' ON t.topic = b.topic AND t.partition = b.partition AND t."offset" < b.next_offset)'
         f" SELECT count(*), {words} FROM hashed"
     )
-    row = cursor.execute(query).fetchone()
+    row = cursor.execute(query, bounds).fetchone()
     assert row is not None
     total = 0
     for part in row[1:]:
@@ -45,8 +46,8 @@ def table_digest(cursor: duckdb.DuckDBPyConnection, table: str) -> TableDigest:
 
 def digest(cursor: duckdb.DuckDBPyConnection, positions: Mapping[Partition, int]) -> list[TableDigest]:
     """Return the digest of every table at a position vector; rows at or after it do not count."""
-    cursor.execute("CREATE OR REPLACE TEMP TABLE bounds (topic VARCHAR, partition INTEGER, next_offset BIGINT)")
-    if positions:
-        rows = [(topic, partition, offset) for (topic, partition), offset in positions.items()]
-        cursor.executemany("INSERT INTO bounds VALUES (?, ?, ?)", rows)
-    return [table_digest(cursor, table) for table in TABLES]
+    bounds: list[list[Any]] = [[], [], []]
+    for (topic, partition), offset in positions.items():
+        for column, value in zip(bounds, (topic, partition, offset), strict=True):
+            column.append(value)
+    return [table_digest(cursor, table, bounds) for table in TABLES]

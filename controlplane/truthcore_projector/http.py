@@ -1,10 +1,8 @@
 """The queries over HTTP: the read paths of the gateway, served by the process that owns the database."""
 
-import math
-import threading
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import anyio.to_thread
 import duckdb
@@ -19,10 +17,10 @@ from controlplane.telemetry.health import Check, health_routes
 from controlplane.truthcore_projector import queries
 from controlplane.truthcore_projector.digest import digest
 from controlplane.truthcore_projector.projector import Projector
-from controlplane.truthcore_projector.store import Store
-from controlplane.truthcore_projector.truths import truth_page
+from controlplane.truthcore_projector.sql import select
+from controlplane.truthcore_projector.store import Store, positions_in
+from controlplane.truthcore_projector.truths import AsOf, as_of_text, truth_cursor, truth_page
 
-SQL_SECONDS: Final = 10.0
 T = TypeVar("T")
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
@@ -30,6 +28,10 @@ MinPosition = Annotated[
     list[str] | None, Query(description="topic/partition/offset that the answer must reflect; repeatable.")
 ]
 WaitSeconds = Annotated[float, Query(ge=0, le=30)]
+AsOfText = Annotated[
+    str | None,
+    Query(description="What the log knew: a time (RFC 3339), or positions topic/partition/offset, comma-separated, each included."),
+]  # fmt: skip
 
 
 def create_app(store: Store, projector: Projector, checks: dict[str, Check]) -> FastAPI:
@@ -39,28 +41,28 @@ def create_app(store: Store, projector: Projector, checks: dict[str, Check]) -> 
 
     async def asked(
         min_position: list[str] | None, wait_seconds: float, work: Callable[[duckdb.DuckDBPyConnection], T]
-    ) -> T:
-        """Answer from a cursor of its own, off the event loop, once the wanted positions are reflected."""
+    ) -> tuple[T, models.Reflects]:
+        """Answer from one snapshot, off the event loop, once the wanted positions are reflected; say what it reflects."""
         await _wait(projector, min_position or [], wait_seconds)
 
-        def answer() -> T:
-            cursor = store.connection.cursor()
-            try:
-                return work(cursor)
-            finally:
-                cursor.close()
+        def answer() -> tuple[T, dict[Partition, int]]:
+            with store.snapshot() as cursor:
+                return work(cursor), positions_in(cursor)
 
-        return await anyio.to_thread.run_sync(answer)
+        found, positions = await anyio.to_thread.run_sync(answer)
+        return found, projector.reflects(positions)
 
-    _add_jobs(app, projector, asked)
-    _add_events(app, projector, asked)
-    _add_truths(app, projector, asked)
-    _add_audit(app, projector, asked)
+    _add_jobs(app, asked)
+    _add_events(app, asked)
+    _add_truths(app, asked)
+    _add_audit(app, asked)
     app.router.routes.extend(health_routes("truthcore", checks))
     return app
 
 
-Asked = Callable[[list[str] | None, float, Callable[[duckdb.DuckDBPyConnection], Any]], Awaitable[Any]]
+Asked = Callable[
+    [list[str] | None, float, Callable[[duckdb.DuckDBPyConnection], Any]], Awaitable[tuple[Any, models.Reflects]]
+]
 
 
 async def _wait(projector: Projector, texts: list[str], wait_seconds: float) -> None:
@@ -84,7 +86,23 @@ def _missing(what: str, name: str) -> Refused:
     return refused("not_found", f"Expected {what} {name[:200]!r}, but the log does not know it.", found=name)
 
 
-def _add_jobs(app: FastAPI, projector: Projector, asked: Asked) -> None:
+def _cursor(read: Callable[[str], T], text: str | None) -> T | None:
+    """Return where a page begins, as its own reader understands the cursor of the page before."""
+    try:
+        return read(text) if text else None
+    except ValueError as error:
+        what = f"Expected a cursor of an earlier page, but found {str(text)[:100]!r}."
+        raise refused("request_invalid", what, field="cursor") from error
+
+
+def _as_of(text: str | None) -> AsOf | None:
+    try:
+        return as_of_text(text) if text else None
+    except ValueError as error:
+        raise refused("request_invalid", str(error), field="as_of", found=text) from error
+
+
+def _add_jobs(app: FastAPI, asked: Asked) -> None:
     @app.get("/v1/jobs")
     async def jobs(
         request: Request,
@@ -93,10 +111,9 @@ def _add_jobs(app: FastAPI, projector: Projector, asked: Asked) -> None:
         min_position: MinPosition = None,
         wait_seconds: WaitSeconds = 5.0,
     ) -> models.JobsAnswer:
-        filters = {name: request.query_params.get(name) for name in queries._FILTERS}  # noqa: SLF001 -- the same module family
-        reflects = projector.reflects()
+        filters = {name: request.query_params.get(name) for name in queries.JOB_FILTERS}
         try:
-            page, following = await asked(
+            (page, following), reflects = await asked(
                 min_position, wait_seconds, lambda c: queries.job_page(c, filters, limit, cursor)
             )
         except duckdb.ConversionException as error:
@@ -109,28 +126,27 @@ def _add_jobs(app: FastAPI, projector: Projector, asked: Asked) -> None:
     async def job_events(
         job_id: str, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0
     ) -> models.EventsAnswer:
-        reflects = projector.reflects()
-        events = await asked(min_position, wait_seconds, lambda c: queries.job_events(c, job_id))
+        events, reflects = await asked(min_position, wait_seconds, lambda c: queries.job_events(c, job_id))
         if not events:
             raise _missing("a job", job_id)
         return models.EventsAnswer(events=events, next_cursor=None, reflects=reflects)
 
     @app.get("/v1/jobs/{job_id:path}")
     async def job(job_id: str, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0) -> models.JobAnswer:
-        found = await asked(min_position, wait_seconds, lambda c: queries.job_views(c, [job_id], details=True))
+        found, reflects = await asked(
+            min_position, wait_seconds, lambda c: queries.job_views(c, [job_id], details=True)
+        )
         if not found:
             raise _missing("a job", job_id)
-        return models.JobAnswer(job=found[0], reflects=projector.reflects())
+        return models.JobAnswer(job=found[0], reflects=reflects)
 
     @app.get("/v1/runners")
     async def runners(min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0) -> models.RunnersAnswer:
-        reflects = projector.reflects()
-        return models.RunnersAnswer(
-            runners=await asked(min_position, wait_seconds, queries.runner_views), reflects=reflects
-        )
+        found, reflects = await asked(min_position, wait_seconds, queries.runner_views)
+        return models.RunnersAnswer(runners=found, reflects=reflects)
 
 
-def _add_events(app: FastAPI, projector: Projector, asked: Asked) -> None:
+def _add_events(app: FastAPI, asked: Asked) -> None:
     async def page(
         filters: dict[str, str | None],
         limit: int,
@@ -138,13 +154,8 @@ def _add_events(app: FastAPI, projector: Projector, asked: Asked) -> None:
         min_position: list[str] | None,
         wait_seconds: float,
     ) -> models.EventsAnswer:
-        if cursor and not (cursor.isdecimal() and len(cursor) < 12):
-            raise refused(
-                "request_invalid", f"Expected a cursor of an earlier page, but found {cursor[:100]!r}.", field="cursor"
-            )
-        after = int(cursor or 0)
-        reflects = projector.reflects()
-        events, following = await asked(
+        after = _cursor(queries.event_cursor, cursor)
+        (events, following), reflects = await asked(
             min_position, wait_seconds, lambda c: queries.event_page(c, filters, limit, after)
         )
         return models.EventsAnswer(events=events, next_cursor=following, reflects=reflects)
@@ -168,8 +179,9 @@ def _add_events(app: FastAPI, projector: Projector, asked: Asked) -> None:
         topic: str, partition: Annotated[int, PathField(ge=0, lt=2**31)], offset: Annotated[int, PathField(ge=0, lt=2**63)],
         min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0,
     ) -> dict[str, Any]:  # fmt: skip
-        reflects = projector.reflects()
-        found = await asked(min_position, wait_seconds, lambda c: queries.event_at(c, topic, partition, offset))
+        found, reflects = await asked(
+            min_position, wait_seconds, lambda c: queries.event_at(c, topic, partition, offset)
+        )
         if found is None:
             raise _missing("a record", f"{topic}/{partition}/{offset}")
         return {"event": found, "reflects": reflects}
@@ -183,89 +195,45 @@ def _add_events(app: FastAPI, projector: Projector, asked: Asked) -> None:
         if (reference is None) == (job is None):
             raise refused("request_invalid", "Expected exactly one of event, job and assertion.", field="event")
 
-        def work(cursor: duckdb.DuckDBPyConnection) -> models.CausationAnswer:
+        def work(cursor: duckdb.DuckDBPyConnection) -> tuple[list[models.EventView], models.CausationNode]:
             found = queries.submission_of(cursor, job) if job else queries.find_event(cursor, str(reference))
             if found is None:
                 raise _missing("a job" if job else "a record", str(job or reference))
-            return models.CausationAnswer(
-                chain=queries.chain(cursor, found), tree=queries.effects(cursor, found), reflects=projector.reflects()
-            )
+            return queries.chain(cursor, found), queries.effects(cursor, found)
 
-        answer: models.CausationAnswer = await asked(min_position, wait_seconds, work)
-        return answer
+        (chain, tree), reflects = await asked(min_position, wait_seconds, work)
+        return models.CausationAnswer(chain=chain, tree=tree, reflects=reflects)
 
 
-def _add_truths(app: FastAPI, projector: Projector, asked: Asked) -> None:
+def _add_truths(app: FastAPI, asked: Asked) -> None:
     @app.get("/v1/truths")
     async def truths(
         subject: str = "*", predicate: str = "*", min_confidence: Annotated[float, Query(ge=0, le=1)] = 0.0,
-        as_of: datetime | None = None, valid_at: datetime | None = None, limit: Limit = 100, cursor: str | None = None,
+        as_of: AsOfText = None, valid_at: datetime | None = None, limit: Limit = 100, cursor: str | None = None,
         min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0,
     ) -> models.TruthsAnswer:  # fmt: skip
-        reflects = projector.reflects()
-        found, following = await asked(
+        known, after = _as_of(as_of), _cursor(truth_cursor, cursor)
+        (found, following), reflects = await asked(
             min_position, wait_seconds,
             lambda c: truth_page(
-                c, subject=subject, predicate=predicate, min_confidence=min_confidence, as_of=as_of, valid_at=valid_at,
-                limit=limit, after=cursor,
+                c, subject=subject, predicate=predicate, min_confidence=min_confidence, as_of=known, valid_at=valid_at,
+                limit=limit, after=after,
             ),
         )  # fmt: skip
         return models.TruthsAnswer(truths=found, next_cursor=following, reflects=reflects)
 
 
-def _add_audit(app: FastAPI, projector: Projector, asked: Asked) -> None:
+def _add_audit(app: FastAPI, asked: Asked) -> None:
     @app.get("/v1/digest")
     async def digests(min_position: MinPosition = None, wait_seconds: WaitSeconds = 30.0) -> models.DigestAnswer:
-        await _wait(projector, min_position or [], wait_seconds)
-        positions = dict(projector.positions)
-        tables = await asked(None, 0.0, lambda cursor: digest(cursor, positions))
-        return models.DigestAnswer(tables=tables, reflects=projector.reflects(positions))
+        tables, reflects = await asked(min_position, wait_seconds, lambda cursor: digest(cursor, positions_in(cursor)))
+        return models.DigestAnswer(tables=tables, reflects=reflects)
 
     @app.post("/v1/sql")
     async def sql(
         body: models.SqlRequest, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0
     ) -> models.SqlAnswer:
-        reflects = projector.reflects()
-        columns, rows, truncated = await asked(min_position, wait_seconds, lambda cursor: select(cursor, body))
+        (columns, rows, truncated), reflects = await asked(
+            min_position, wait_seconds, lambda cursor: select(cursor, body)
+        )
         return models.SqlAnswer(columns=columns, rows=rows, truncated=truncated, reflects=reflects)
-
-
-def select(cursor: duckdb.DuckDBPyConnection, body: models.SqlRequest) -> tuple[list[str], list[list[Any]], bool]:
-    """Run one SELECT with limits on its time and its rows; files, extensions and settings are out of its reach.
-
-    Raises:
-        Refused: it is not one SELECT, it is wrong, or it took too long.
-    """
-    timer = threading.Timer(SQL_SECONDS, cursor.interrupt)
-    try:
-        statements = cursor.extract_statements(body.sql)
-        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-            raise refused("request_invalid", "Expected one SELECT statement, but found something else.", field="sql")
-        timer.start()
-        cursor.execute(statements[0])
-        found = cursor.fetchmany(body.limit_rows + 1)
-    except duckdb.InterruptException as error:
-        raise refused(
-            "query_limit", f"Expected the query to end within {SQL_SECONDS:g} s, but it did not.", field="sql"
-        ) from error
-    except duckdb.Error as error:
-        raise refused(
-            "request_invalid", f"Expected a query that can be run, but: {str(error)[:1000]}", field="sql"
-        ) from error
-    finally:
-        timer.cancel()
-    columns = [column[0] for column in cursor.description or []]
-    rows = [[_plain(value) for value in row] for row in found[: body.limit_rows]]
-    return columns, rows, len(found) > body.limit_rows
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case bytes():
-            return value.decode("utf-8", "backslashreplace")
-        case None | str() | int() | float() | bool():
-            return value if not isinstance(value, float) or math.isfinite(value) else str(value)
-        case datetime():
-            return f"{value.isoformat()}Z"
-        case _:
-            return str(value)

@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import duckdb
+
 from controlplane.api.models import Reflects
 from controlplane.events.catalog import PROGRESS, RUNNERS, SUBMISSIONS, TOPICS, Service
 from controlplane.events.errors import envelope
@@ -64,7 +66,7 @@ class Projector:
 
     def reflects(self, positions: Mapping[Partition, int] | None = None) -> Reflects:
         """Return what an answer made now knows, and how far behind the log that is."""
-        positions = self.positions if positions is None else positions
+        positions = dict.fromkeys(self._partitions, 0) | dict(self.positions if positions is None else positions)
         by_topic: dict[str, dict[int, int]] = {}
         for (topic, partition), offset in sorted(positions.items()):
             by_topic.setdefault(topic, {})[partition] = offset
@@ -102,8 +104,9 @@ class Projector:
                     await self._take(await reader.batch(timeout_seconds=1.0, max_records=BATCH_RECORDS))
                     if watching.done():
                         watching.result()
-            except LogUnavailable as error:
-                logger.warning("The projection waits for the log: %s", error)
+            except (LogUnavailable, duckdb.OutOfMemoryException) as error:
+                # A large query shares the database's memory; what it took comes back when it ends.
+                logger.warning("The projection waits: %s", error)
                 await asyncio.sleep(AGAIN_SECONDS)
             finally:
                 self.reading = False

@@ -11,6 +11,7 @@ import msgspec
 from controlplane.api.models import AttemptView, CausationNode, EventView, JobView, RunnerView
 from controlplane.events.codec import UndecodableRecord, decode
 from controlplane.events.types import RunnerRegistered
+from controlplane.log.positions import parse_position
 
 DEPTH_LIMIT: Final = 64
 NODES_LIMIT: Final = 500
@@ -18,7 +19,7 @@ _EVENT: Final = (
     'topic, partition, "offset", log_time, key, event_type, event_id, correlation_id, cause_topic, cause_partition,'
     " cause_offset, occurred_at, producer, value"
 )
-_FILTERS: Final = ("job_type", "phase", "pool", "tenant", "correlation_id", "parent_job_id")
+JOB_FILTERS: Final = ("job_type", "phase", "pool", "tenant", "correlation_id", "parent_job_id")
 
 Cursor = duckdb.DuckDBPyConnection
 
@@ -150,7 +151,7 @@ def job_page(
 ) -> tuple[list[JobView], str | None]:
     """Return a page of jobs, newest first, and where the next begins."""
     conditions, parameters = ["true"], []
-    for name in _FILTERS:
+    for name in JOB_FILTERS:
         if value := filters.get(name):
             conditions.append(f"{name} = ?")
             parameters.append(value)
@@ -167,18 +168,36 @@ def job_page(
 # Events and causes
 
 
+def event_cursor(text: str) -> tuple[datetime, str, int, int]:
+    """Return the log time and the position that a page of events ended with.
+
+    Raises:
+        ValueError: no page gave this cursor.
+    """
+    moment, _, place = text.partition("~")
+    position = parse_position(place)
+    return datetime.fromisoformat(moment), position.topic, position.partition, position.offset
+
+
 def event_page(
-    cursor: Cursor, filters: dict[str, str | None], limit: int, after: int
+    cursor: Cursor, filters: dict[str, str | None], limit: int, after: tuple[datetime, str, int, int] | None
 ) -> tuple[list[EventView], str | None]:
-    """Return a page of records in the order of their log time, and where the next begins."""
-    conditions, parameters = ["true"], []
+    """Return a page of records, the newest first, and where the next begins; what arrives meanwhile moves nothing."""
+    conditions: list[str] = ["true"]
+    parameters: list[Any] = []
     for name in ("topic", "event_type", "correlation_id"):
         if value := filters.get(name):
             conditions.append(f"{name} = ?")
             parameters.append(value)
-    query = f'SELECT {_EVENT} FROM events WHERE {" AND ".join(conditions)} ORDER BY log_time DESC, topic, partition, "offset" DESC LIMIT ? OFFSET ?'  # noqa: S608 -- names from our own list
-    found = rows(cursor, query, [*parameters, limit + 1, after])
-    return [event_view(row) for row in found[:limit]], str(after + limit) if len(found) > limit else None
+    if after is not None:
+        conditions.append('(log_time, topic, partition, "offset") < (?::TIMESTAMP, ?, ?, ?)')
+        parameters += after
+    query = f'SELECT {_EVENT} FROM events WHERE {" AND ".join(conditions)} ORDER BY log_time DESC, topic DESC, partition DESC, "offset" DESC LIMIT ?'  # noqa: S608 -- names from our own list
+    found = rows(cursor, query, [*parameters, limit + 1])
+    views = [event_view(row) for row in found[:limit]]
+    if len(found) <= limit:
+        return views, None
+    return views, f"{found[limit - 1]['log_time'].replace(tzinfo=None).isoformat()}~{views[-1].position}"
 
 
 def job_events(cursor: Cursor, job_id: str) -> list[EventView]:

@@ -1,6 +1,7 @@
 """The projection's database: rows and positions in one transaction, so that a record has its effect once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,12 @@ from controlplane.truthcore_projector.views import VIEWS
 
 UNDECODABLE: Final = "UNDECODABLE"
 MEMORY_LIMIT: Final = "1GB"
+
+
+def positions_in(cursor: duckdb.DuckDBPyConnection) -> dict[Partition, int]:
+    """Return the next offset of each partition that the rows seen by a cursor reflect."""
+    rows = cursor.execute("SELECT topic, partition, next_offset FROM positions").fetchall()
+    return {(topic, partition): offset for topic, partition, offset in rows}
 
 
 class Store:
@@ -42,8 +49,18 @@ class Store:
 
     def positions(self) -> dict[Partition, int]:
         """Return the next offset of each partition that the rows reflect."""
-        rows = self.connection.cursor().execute("SELECT topic, partition, next_offset FROM positions").fetchall()
-        return {(topic, partition): offset for topic, partition, offset in rows}
+        with self.snapshot() as cursor:
+            return positions_in(cursor)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Yield a cursor that sees one committed state while the block runs, and cannot write."""
+        cursor = self.connection.cursor()
+        try:
+            cursor.execute("BEGIN TRANSACTION READ ONLY")
+            yield cursor
+        finally:
+            cursor.close()
 
     def write(self, decoded: Decoded, positions: Mapping[Partition, int]) -> None:
         """Write a batch and the positions after it, all or nothing (G4).

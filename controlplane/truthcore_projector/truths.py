@@ -1,15 +1,18 @@
 """Current truth: the votes about each (subject, predicate) as the log knew them at a moment, fused by the rule in force."""
 
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from controlplane.api.models import Candidate, TruthView, Vote
+from controlplane.events.catalog import TRUTH
 from controlplane.events.types import TypedValue, ValueKind
 from controlplane.events.values import json_value
+from controlplane.log.positions import parse_position
 from controlplane.truthcore_projector.fusion import RULES, Ballot, rule_of
 from controlplane.truthcore_projector.queries import Cursor, rows
-
-END_OF_TIME: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 def pattern(text: str) -> str:
@@ -18,34 +21,105 @@ def pattern(text: str) -> str:
     return escaped.replace("*", "%")
 
 
+AsOf = datetime | Mapping[int, int]
+"""What the log knew: up to a time, or up to an offset (included) per partition of the truth topic; others whole."""
+
+
+def as_of_text(text: str) -> AsOf:
+    """Return what `as_of` names: a time, or positions separated by commas.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        if "/" in text:
+            places = [parse_position(one) for one in text.split(",")]
+            return {place.partition: place.offset for place in places if place.topic == TRUTH.name}
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(
+            f"Expected a time like 2026-01-31T12:00:00Z or positions topic/partition/offset, but found {text[:200]!r}."
+        ) from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def truth_cursor(text: str) -> tuple[str, str]:
+    """Return the subject and predicate that a page of truths ended with.
+
+    Raises:
+        ValueError: no page gave this cursor.
+    """
+    subject, predicate = json.loads(urlsafe_b64decode(text.encode()))
+    return str(subject), str(predicate)
+
+
 def truth_page(
-    cursor: Cursor, *, subject: str, predicate: str, min_confidence: float, as_of: datetime | None,
-    valid_at: datetime | None, limit: int, after: str | None,
+    cursor: Cursor, *, subject: str, predicate: str, min_confidence: float, as_of: AsOf | None,
+    valid_at: datetime | None, limit: int, after: tuple[str, str] | None,
 ) -> tuple[list[TruthView], str | None]:  # fmt: skip
     """Return a page of truths in order of subject and predicate, and where the next begins."""
-    known = (as_of or END_OF_TIME).astimezone(UTC).replace(tzinfo=None)
-    conditions = ["subject LIKE ? ESCAPE '\\'", "predicate LIKE ? ESCAPE '\\'", "log_time <= ?"]
-    parameters: list[Any] = [pattern(subject or "*"), pattern(predicate or "*"), known]
+    known = _known(cursor, as_of)
+    conditions = ["subject LIKE ? ESCAPE '\\'", "predicate LIKE ? ESCAPE '\\'", known]
+    parameters: list[Any] = [pattern(subject or "*"), pattern(predicate or "*")]
     if after:
         conditions.append("(subject, predicate) > (?, ?)")
-        parameters += list(after.partition("~")[::2])
+        parameters += after
     query = f"SELECT DISTINCT subject, predicate FROM assertions WHERE {' AND '.join(conditions)} ORDER BY subject, predicate LIMIT ?"  # noqa: S608 -- our own words
     pairs = cursor.execute(query, [*parameters, limit + 1]).fetchall()
-    following = "~".join(pairs[limit - 1]) if len(pairs) > limit else None
-    views = fused(cursor, pairs[:limit], known, valid_at)
+    more = len(pairs) > limit
+    following = urlsafe_b64encode(json.dumps(pairs[limit - 1]).encode()).decode() if more else None
+    views = fused(cursor, pairs[:limit], known, _moment(cursor, as_of, valid_at, known))
     return [view for view in views if view.confidence >= min_confidence], following
 
 
-def fused(cursor: Cursor, pairs: list[tuple[str, str]], known: datetime, valid_at: datetime | None) -> list[TruthView]:
+def _known(cursor: Cursor, as_of: AsOf | None) -> str:
+    """Return the condition on rows of the truth topic that the log knew then: per partition, a prefix.
+
+    For a time it is the longest prefix whose append times are all at or before it.
+    """
+    match as_of:
+        case None:
+            return "true"
+        case datetime():
+            query = 'SELECT partition, min("offset") FROM events WHERE topic = ? AND log_time > ? GROUP BY partition'
+            bounds = cursor.execute(query, [TRUTH.name, _naive(as_of)]).fetchall()
+        case _:
+            bounds = [(partition, offset + 1) for partition, offset in as_of.items()]
+    return " AND ".join(["true", *(f'NOT (partition = {int(one)} AND "offset" >= {int(end)})' for one, end in bounds)])
+
+
+def _moment(cursor: Cursor, as_of: AsOf | None, valid_at: datetime | None, known: str) -> datetime | None:
+    """Return the moment in the world: the one asked for; else that of `as_of`; None is now."""
+    if valid_at is not None:
+        return _naive(valid_at)
+    match as_of:
+        case None:
+            return None
+        case datetime():
+            return _naive(as_of)
+        case _:
+            row = cursor.execute(
+                f"SELECT max(log_time) FROM events WHERE topic = ? AND {known}", [TRUTH.name]
+            ).fetchone()
+            newest: datetime | None = row[0] if row else None
+            return newest
+
+
+def _naive(moment: datetime) -> datetime:
+    """Return a time as the tables hold it: UTC, without saying so."""
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).replace(tzinfo=None)
+
+
+def fused(cursor: Cursor, pairs: list[tuple[str, str]], known: str, moment: datetime | None) -> list[TruthView]:
     """Return the truth of each (subject, predicate) that has a vote."""
-    votes = _votes(cursor, pairs, known, valid_at)
+    votes = _votes(cursor, pairs, known, moment)
+    # A declaration's key is its predicate or source, so its partition alone orders it.
     declared = {
-        row["predicate"]: row
-        for row in rows(cursor, 'SELECT * FROM predicates WHERE log_time <= ? ORDER BY log_time, "offset"', [known])
+        row["predicate"]: row for row in rows(cursor, f'SELECT * FROM predicates WHERE {known} ORDER BY "offset"')
     }
     weights = {
         row["source"]: row["reliability"]
-        for row in rows(cursor, 'SELECT * FROM sources WHERE log_time <= ? ORDER BY log_time, "offset"', [known])
+        for row in rows(cursor, f'SELECT * FROM sources WHERE {known} ORDER BY "offset"')
     }
     views = []
     for pair in pairs:
@@ -57,24 +131,22 @@ def fused(cursor: Cursor, pairs: list[tuple[str, str]], known: datetime, valid_a
 
 
 def _votes(
-    cursor: Cursor, pairs: list[tuple[str, str]], known: datetime, valid_at: datetime | None
+    cursor: Cursor, pairs: list[tuple[str, str]], known: str, moment: datetime | None
 ) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """Return the assertions that count: once each, not taken back, not superseded, valid at the moment."""
     if not pairs:
         return {}
-    moment = (valid_at or datetime.now(UTC)).astimezone(UTC).replace(tzinfo=None)
-    query = """SELECT a.* FROM assertions AS a
+    # What was just appended holds now, even if this clock is behind the broker's.
+    instant = "greatest(now()::TIMESTAMP, a.log_time)" if moment is None else "?::TIMESTAMP"
+    query = f"""SELECT a.* FROM (SELECT * FROM assertions WHERE {known}) AS a
       SEMI JOIN (SELECT unnest(?) AS s, unnest(?) AS p) AS wanted ON a.subject = s AND a.predicate = p
-      ANTI JOIN (SELECT assertion_id AS r FROM retractions WHERE log_time <= ?) AS gone ON a.assertion_id = r
-      ANTI JOIN (SELECT supersedes AS n FROM assertions WHERE log_time <= ? AND supersedes IS NOT NULL) AS newer ON a.assertion_id = n
-      WHERE a.log_time <= ? AND coalesce(a.valid_from, a.log_time) <= greatest(?, a.log_time)
-        AND (a.valid_to IS NULL OR a.valid_to > ?)
+      ANTI JOIN (SELECT assertion_id AS r FROM retractions WHERE {known}) AS gone ON a.assertion_id = r
+      ANTI JOIN (SELECT supersedes AS n FROM assertions WHERE {known} AND supersedes IS NOT NULL) AS newer ON a.assertion_id = n
+      WHERE coalesce(a.valid_from, a.log_time) <= {instant} AND (a.valid_to IS NULL OR a.valid_to > {instant})
       QUALIFY row_number() OVER (PARTITION BY a.assertion_id ORDER BY a.topic, a.partition, a."offset") = 1"""
-    if valid_at is not None:
-        query = query.replace("greatest(?, a.log_time)", "?")
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    parameters = [[s for s, _ in pairs], [p for _, p in pairs], known, known, known, moment, moment]
-    for row in rows(cursor, query, parameters):
+    parameters: list[Any] = [[s for s, _ in pairs], [p for _, p in pairs]]
+    for row in rows(cursor, query, parameters if moment is None else [*parameters, moment, moment]):
         found.setdefault((row["subject"], row["predicate"]), []).append(row)
     return found
 

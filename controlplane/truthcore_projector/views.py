@@ -3,8 +3,12 @@
 from typing import Final
 
 STAGE_RANK: Final = (
-    "CASE stage WHEN 'ROUTED' THEN 1 WHEN 'STARTED' THEN 2 WHEN 'PROGRESSED' THEN 3 WHEN 'RETRYING' THEN 5 ELSE 4 END"
+    "CASE stage WHEN 'ROUTED' THEN 1 WHEN 'STARTED' THEN 2 WHEN 'PROGRESSED' THEN 3 WHEN 'LOST' THEN 5 WHEN 'RETRYING' THEN 6"
+    " ELSE 4 END"
 )
+"""How far a stage is; JobForge's word about an attempt (lost, retrying) stands above the runner's."""
+FIRST_OF_RANK: Final = f'({STAGE_RANK})::BIGINT * 10_000_000_000_000 - "offset"'
+"""Orders stages by rank; of two of one rank, which are in one partition, the first stands."""
 
 VIEWS: Final = (
     """CREATE OR REPLACE VIEW first_submissions AS
@@ -35,19 +39,20 @@ VIEWS: Final = (
     LEFT JOIN (SELECT DISTINCT job_id FROM acceptances) AS a ON a.job_id = s.job_id""",
     f"""CREATE OR REPLACE VIEW attempts AS
     SELECT job_id, attempt_id, max(attempt_number) AS attempt_number, max(runner_id) AS runner_id,
-      max_by(CASE stage WHEN 'PROGRESSED' THEN 'STARTED' WHEN 'RETRYING' THEN 'FAILED' ELSE stage END,
-        CASE WHEN stage = 'RETRYING' THEN 3.5 ELSE {STAGE_RANK} END) AS phase,
+      coalesce(max_by(CASE stage WHEN 'PROGRESSED' THEN 'STARTED' ELSE stage END, {FIRST_OF_RANK})
+        FILTER (stage <> 'RETRYING'), 'FAILED') AS phase,
       min(log_time) FILTER (stage = 'ROUTED') AS routed_at, min(log_time) FILTER (stage = 'STARTED') AS started_at,
       min(log_time) FILTER (stage IN ('SUCCEEDED', 'FAILED', 'CANCELLED', 'LOST')) AS ended_at,
-      max(fraction) AS fraction, max_by(message, log_time) FILTER (stage = 'PROGRESSED') AS message,
-      min(error_code) FILTER (stage IN ('FAILED', 'LOST', 'RETRYING')) AS error_code,
-      min(message) FILTER (stage IN ('FAILED', 'LOST', 'RETRYING')) AS error_message,
-      min(message) FILTER (stage = 'ROUTED') AS routing_reason
+      max_by(fraction, "offset") FILTER (stage = 'PROGRESSED') AS fraction,
+      max_by(message, "offset") FILTER (stage = 'PROGRESSED') AS message,
+      min_by(error_code, {FIRST_OF_RANK}) FILTER (stage IN ('FAILED', 'LOST', 'RETRYING')) AS error_code,
+      min_by(message, {FIRST_OF_RANK}) FILTER (stage IN ('FAILED', 'LOST', 'RETRYING')) AS error_message,
+      min_by(message, "offset") FILTER (stage = 'ROUTED') AS routing_reason
     FROM attempt_events WHERE attempt_id IS NOT NULL GROUP BY job_id, attempt_id""",
     """CREATE OR REPLACE VIEW runners AS
     SELECT runner_id, max(name) AS name, max(pool) AS pool, max(slots) AS slots,
       min(log_time) FILTER (kind = 'REGISTERED') AS registered_at, max(log_time) FILTER (kind = 'HEARTBEAT') AS last_heartbeat_at,
-      coalesce(max_by(in_flight, log_time) FILTER (kind = 'HEARTBEAT'), 0) AS in_flight,
+      coalesce(max_by(in_flight, "offset") FILTER (kind = 'HEARTBEAT'), 0) AS in_flight,
       CASE WHEN bool_or(kind = 'LEFT') THEN 'LEFT' WHEN bool_or(kind = 'DRAINING') THEN 'DRAINING' ELSE 'REGISTERED' END AS state,
       max_by(value, "offset") FILTER (kind = 'REGISTERED') AS value
     FROM runner_events GROUP BY runner_id HAVING count(*) FILTER (kind = 'REGISTERED') > 0""",
