@@ -3,11 +3,12 @@
 import asyncio
 import importlib
 import logging
+import os
 import signal
 import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from typing import Any, Final
+from typing import Any
 
 import redis
 import uvloop
@@ -27,8 +28,6 @@ from controlplane.log.transport import batch_app, run_app
 from controlplane.settings import Settings
 from controlplane.telemetry.health import Dependency, State, health_app, serving
 from controlplane.telemetry.logs import configure_logging
-
-AGAIN_SECONDS: Final = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -123,20 +122,24 @@ async def _until_one_ends(*works: Coroutine[Any, Any, None]) -> None:
 
 
 async def supervise(settings: Settings) -> None:
-    """Run instances, one after the other, until SIGTERM or SIGINT: whatever breaks one, the next reads on."""
+    """Run one instance until SIGTERM or SIGINT; what breaks it ends the process.
+
+    Crash-only: an instance whose store or partitions are lost must leave nothing behind that still heartbeats for it, and Faust has
+    threads of its own. Whoever supervises the process starts the next one, which reads on from the log.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    while not stop.is_set():
-        try:
-            await serve(settings, stop)
-        except (LogUnavailable, StoreLost, PartitionLost, redis.RedisError) as error:
-            logger.warning("Starts over: %s", error)
-            await asyncio.sleep(AGAIN_SECONDS)
+    try:
+        await serve(settings, stop)
+    except (LogUnavailable, StoreLost, PartitionLost, redis.RedisError) as error:
+        logger.warning("Ends, to be started again: %s", error)
+        logging.shutdown()
+        os._exit(os.EX_TEMPFAIL)
 
 
 def run(settings: Settings) -> None:
-    """Run JobForge until it is told to stop."""
+    """Run JobForge until it is told to stop; exits with EX_TEMPFAIL (75) when it has to be started again."""
     configure_logging(settings, "jobforge")
     uvloop.run(supervise(settings))
