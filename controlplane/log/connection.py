@@ -2,11 +2,22 @@
 
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
 
 from controlplane.settings import Settings
+
+REFUSALS: Final = (
+    AuthenticationFailedError, ClusterAuthorizationFailedError, GroupAuthorizationFailedError, TopicAuthorizationFailedError
+)  # fmt: skip
 
 
 class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +38,12 @@ class LogUnavailable(ConnectionError):
 
 class LogRefused(LogUnavailable):
     """The brokers answered that this service may not: somebody has to give it the right, then the same call succeeds."""
+
+
+def refusal(error: KafkaError, expected: str) -> LogUnavailable:
+    """Return the error of ours for one of Kafka's: somebody has to act, or waiting may help."""
+    kind = LogRefused if isinstance(error, REFUSALS) else LogUnavailable
+    return kind(f"Expected {expected}, but: {error!r}")
 
 
 class LogConnection(msgspec.Struct, frozen=True, kw_only=True):

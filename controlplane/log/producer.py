@@ -19,7 +19,7 @@ from controlplane.events.catalog import EVENT_TYPES, Service, record_key
 from controlplane.events.codec import encode
 from controlplane.events.identity import partition_of, random_id
 from controlplane.events.types import LogPosition, Producer
-from controlplane.log.connection import LogConnection, LogUnavailable
+from controlplane.log.connection import LogConnection, LogUnavailable, refusal
 from controlplane.log.positions import Partition
 from controlplane.log.session import (
     BATCH_BYTES,
@@ -28,7 +28,6 @@ from controlplane.log.session import (
     OutgoingRecord,
     ProducerSession,
     SealedBatch,
-    refusal,
 )
 from controlplane.log.topics import LARGEST_BATCH_BYTES, LARGEST_RECORD_BYTES, partition_counts
 

@@ -6,7 +6,7 @@ from typing import Final, Literal
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from controlplane.log.connection import LogConnection, LogUnavailable
+from controlplane.log.connection import LogConnection, refusal
 from controlplane.log.positions import Partition
 
 FETCH_BYTES: Final = 4 * 1024 * 1024
@@ -41,7 +41,7 @@ class LogReader:
             await self._consumer.start()
         except KafkaError as error:
             await self._consumer.stop()
-            raise LogUnavailable(f"Expected a Kafka broker at {self._bootstrap}, but: {error}") from error
+            raise refusal(error, f"a Kafka broker at {self._bootstrap}") from error
 
     async def stop(self) -> None:
         """Disconnect."""
@@ -64,7 +64,7 @@ class LogReader:
                     case "latest":
                         await self._consumer.seek_to_end(TopicPartition(*partition))
         except KafkaError as error:
-            raise LogUnavailable(f"Expected the brokers to give positions, but: {error}") from error
+            raise refusal(error, "the brokers to give positions") from error
 
     async def beginning_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """Return the offset of the first record that each partition still has."""
@@ -98,7 +98,7 @@ class LogReader:
         try:
             fetched = await self._consumer.getmany(timeout_ms=int(timeout_seconds * 1000), max_records=max_records)
         except KafkaError as error:
-            raise LogUnavailable(f"Expected records, but: {error!r}") from error
+            raise refusal(error, "records") from error
         return {(partition.topic, partition.partition): records for partition, records in fetched.items() if records}
 
     @staticmethod

@@ -14,18 +14,12 @@ from typing import Final, Self, TypeAlias
 import msgspec
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import (
-    AuthenticationFailedError,
-    ClusterAuthorizationFailedError,
-    KafkaError,
-    TopicAuthorizationFailedError,
-    for_code,
-)
+from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from controlplane.log.connection import LogConnection, LogRefused, LogUnavailable
+from controlplane.log.connection import LogConnection, LogUnavailable, refusal
 from controlplane.log.positions import Partition
 
 BATCH_BYTES: Final = 512 * 1024
@@ -36,7 +30,6 @@ SEQUENCES: Final = 2**31
 """Sequence numbers are non-negative 32-bit integers and begin again after the last."""
 WITHOUT_TRANSACTIONS_MILLISECONDS: Final = 2**31 - 1
 RETRY_SECONDS: Final = 0.05
-REFUSALS: Final = (TopicAuthorizationFailedError, ClusterAuthorizationFailedError, AuthenticationFailedError)
 
 Headers = tuple[tuple[str, bytes], ...]
 Outcome: TypeAlias = int | KafkaError
@@ -51,12 +44,6 @@ class OutgoingRecord(msgspec.Struct, frozen=True, kw_only=True):
     key: bytes
     value: bytes
     headers: Headers = ()
-
-
-def refusal(error: KafkaError, expected: str) -> LogUnavailable:
-    """Return the error of ours for one of Kafka's: whether an operator has to act, or waiting may help."""
-    kind = LogRefused if isinstance(error, REFUSALS) else LogUnavailable
-    return kind(f"Expected {expected}, but: {error!r}")
 
 
 class SealedBatch(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,13 +8,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from controlplane.events.catalog import TOPICS
-from controlplane.log.connection import LogConnection, LogUnavailable
+from controlplane.log.connection import LogConnection, LogUnavailable, refusal
+from controlplane.log.reader import LogReader
 from controlplane.settings import Settings
 
 LARGEST_RECORD_BYTES: Final = 1_000_000
 LARGEST_BATCH_BYTES: Final = 2 * LARGEST_RECORD_BYTES
-VISIBLE_WITHIN_SECONDS: Final = 30.0
-LOOK_EVERY_SECONDS: Final = 0.05
+SERVED_WITHIN_SECONDS: Final = 30.0
 
 
 class PartitionsDiffer(ValueError):
@@ -52,13 +52,15 @@ async def partition_counts(connection: LogConnection) -> dict[str, int]:
     admin = await _admin(connection)
     try:
         described = await admin.describe_topics(list(TOPICS))
+    except KafkaError as error:
+        raise refusal(error, "the brokers to describe the topics") from error
     finally:
         await admin.close()
     return {topic["topic"]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
 
 
 async def ensure_topics(connection: LogConnection, settings: Settings) -> dict[str, int]:
-    """Make the topics that are missing; return the number of partitions of each when all are there with their leaders.
+    """Make the topics that are missing; return the number of partitions of each when all take records.
 
     Raises:
         LogUnavailable: no broker answers, or the topics did not appear in time.
@@ -66,48 +68,59 @@ async def ensure_topics(connection: LogConnection, settings: Settings) -> dict[s
     """
     wanted = wanted_partitions(settings)
     present = await partition_counts(connection)
-    missing = [name for name in wanted if name not in present]
+    missing = {name: count for name, count in wanted.items() if name not in present}
     if missing:
-        await _create(connection, {name: wanted[name] for name in missing}, settings.kafka_replication)
-        present = await _wait_for(connection, wanted)
+        await create_topics(connection, missing, replication=settings.kafka_replication)
+        present = await partition_counts(connection)
     for name, count in present.items():
         if count != wanted[name]:
             raise PartitionsDiffer(
-                f"Expected {name} with {wanted[name]} partitions, as the settings say, but it has {count}."
+                f"Expected {name} with {wanted[name]} partitions, as the settings say, but it has {count}. "
+                "The number is fixed when a topic is made, since keys would move."
             )
     return present
 
 
-async def _create(connection: LogConnection, counts: Mapping[str, int], replication: int) -> None:
+async def create_topics(connection: LogConnection, counts: Mapping[str, int], *, replication: int) -> None:
+    """Make topics with these numbers of partitions and our settings; returns when all of their leaders serve them.
+
+    Two services that start together may both try: the second finds the topics made.
+
+    Raises:
+        LogUnavailable: no broker answers, one refuses, or the topics did not appear in time.
+    """
+    settings = topic_settings(replication)
     topics = [
-        NewTopic(
-            name=name, num_partitions=count, replication_factor=replication, topic_configs=topic_settings(replication)
-        )
+        NewTopic(name=name, num_partitions=count, replication_factor=replication, topic_configs=settings)
         for name, count in counts.items()
     ]
     admin = await _admin(connection)
     try:
         answer = await admin.create_topics(topics)
-        for name, code, *_ in answer.topic_errors:
-            # Two services that start together both try; the second finds the topic made.
-            if code not in (0, TopicAlreadyExistsError.errno):
-                raise LogUnavailable(f"Expected the broker to make {name}, but it answered {for_code(code).__name__}.")
+    except KafkaError as error:
+        raise refusal(error, f"the brokers to make {', '.join(counts)}") from error
     finally:
         await admin.close()
+    for name, code, *_ in answer.topic_errors:
+        if code not in (0, TopicAlreadyExistsError.errno):
+            raise refusal(for_code(code)(), f"the brokers to make {name}")
+    await _wait_until_served(connection, counts)
 
 
-async def _wait_for(connection: LogConnection, wanted: Mapping[str, int]) -> dict[str, int]:
+async def _wait_until_served(connection: LogConnection, counts: Mapping[str, int]) -> None:
+    """Return when each partition's leader answers: the brokers announce it before it has taken its office."""
+    partitions = [(name, number) for name, count in counts.items() for number in range(count)]
+    reader = LogReader(connection, client_id="controlplane-topics")
     try:
-        async with asyncio.timeout(VISIBLE_WITHIN_SECONDS):
-            while True:
-                present = await partition_counts(connection)
-                if present.keys() == wanted.keys():
-                    return present
-                await asyncio.sleep(LOOK_EVERY_SECONDS)
+        async with asyncio.timeout(SERVED_WITHIN_SECONDS):
+            await reader.start()
+            await reader.end_offsets(partitions)
     except TimeoutError as error:
         raise LogUnavailable(
-            f"Expected the topics within {VISIBLE_WITHIN_SECONDS} s, but they did not appear."
+            f"Expected {', '.join(counts)} within {SERVED_WITHIN_SECONDS} s, but not every partition is served."
         ) from error
+    finally:
+        await reader.stop()
 
 
 async def _admin(connection: LogConnection) -> AIOKafkaAdminClient:
@@ -116,5 +129,5 @@ async def _admin(connection: LogConnection) -> AIOKafkaAdminClient:
         await admin.start()
     except KafkaError as error:
         await admin.close()
-        raise LogUnavailable(f"Expected a Kafka broker at {connection.bootstrap}, but: {error}") from error
+        raise refusal(error, f"a Kafka broker at {connection.bootstrap}") from error
     return admin
