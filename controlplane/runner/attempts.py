@@ -94,6 +94,10 @@ class Attempts:
             self._waiting.remove(attempt)
             attempt.cancel(reason)
 
+    async def idle(self) -> None:
+        """Wait until no lease is held and no handler runs."""
+        await self._idle.wait()
+
     async def finish(self, seconds: float) -> None:
         """Wait for what runs; after so many seconds ask it to stop, and soon after give the leases back."""
         try:

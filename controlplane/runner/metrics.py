@@ -12,6 +12,7 @@ class Metrics:
         """Register the metrics."""
         self.busy_slots = Gauge("controlplane_runner_busy_slots", "Slots taken by attempts.", registry=registry)
         self.slots = Gauge("controlplane_runner_slots", "Slots that the runner offers.", registry=registry)
+        self._by_outcome: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self._attempts = Counter(
             "controlplane_runner_attempts_total",
             "Attempts that ended, by how.",
@@ -25,6 +26,9 @@ class Metrics:
 
     def ended(self, attempt: Attempt) -> None:
         """Count an attempt."""
-        job_type = attempt.handler.job_type
-        self._attempts.labels(job_type, attempt.outcome).inc()
-        self._seconds.labels(job_type).observe(attempt.duration_micros / 1_000_000)
+        key = (attempt.handler.job_type, attempt.outcome)
+        counted = self._by_outcome.get(key)
+        if counted is None:  # Looking labels up by name costs as much as the rest of the counting.
+            counted = self._by_outcome[key] = (self._attempts.labels(*key), self._seconds.labels(key[0]))
+        counted[0].inc()
+        counted[1].observe(attempt.duration_micros / 1_000_000)
