@@ -80,9 +80,9 @@ class Store:
                     self._insert(*ROWS[name], table)
             if decoded.refused:
                 self._insert_refused(decoded.refused)
-            database.executemany(
-                "INSERT OR REPLACE INTO positions VALUES (?, ?, ?)",
-                [(topic, partition, offset) for (topic, partition), offset in positions.items()],
+            database.execute(
+                "INSERT OR REPLACE INTO positions SELECT unnest(?::VARCHAR[]), unnest(?::INTEGER[]), unnest(?::BIGINT[])",
+                [[one[0] for one in positions], [one[1] for one in positions], list(positions.values())],
             )
         except BaseException:
             database.rollback()

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -119,7 +120,7 @@ def test_a_restart_anywhere_gives_the_same_digest(
 def test_a_write_that_fails_leaves_neither_rows_nor_positions(tmp_path: Path) -> None:
     store, decoder = Store(tmp_path / "truth.duckdb"), Decoder()
     decoded = decoder.decode(LOG[("controlplane.jobs", 0)])
-    with pytest.raises(Exception, match="positions"):
+    with pytest.raises(duckdb.ConversionException, match="not a number"):
         store.write(decoded, {("controlplane.jobs", 0): "not a number"})  # type: ignore[dict-item] # that is the point
     assert store.positions() == {}
     assert store.connection.execute("SELECT count(*) FROM events").fetchone() == (0,)
