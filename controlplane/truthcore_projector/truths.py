@@ -1,10 +1,11 @@
 """Current truth: the votes about each (subject, predicate) as the log knew them at a moment, fused by the rule in force."""
 
-import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
+
+import msgspec
 
 from controlplane.api.models import Candidate, TruthView, Vote
 from controlplane.events.catalog import TRUTH
@@ -49,8 +50,10 @@ def truth_cursor(text: str) -> tuple[str, str]:
     Raises:
         ValueError: no page gave this cursor.
     """
-    subject, predicate = json.loads(urlsafe_b64decode(text.encode()))
-    return str(subject), str(predicate)
+    try:
+        return msgspec.json.decode(urlsafe_b64decode(text.encode()), type=tuple[str, str])
+    except (ValueError, msgspec.DecodeError) as error:
+        raise ValueError(f"Expected a cursor of an earlier page, but found {text[:100]!r}.") from error
 
 
 def truth_page(
@@ -67,7 +70,7 @@ def truth_page(
     query = f"SELECT DISTINCT subject, predicate FROM assertions WHERE {' AND '.join(conditions)} ORDER BY subject, predicate LIMIT ?"  # noqa: S608 -- our own words
     pairs = cursor.execute(query, [*parameters, limit + 1]).fetchall()
     more = len(pairs) > limit
-    following = urlsafe_b64encode(json.dumps(pairs[limit - 1]).encode()).decode() if more else None
+    following = urlsafe_b64encode(msgspec.json.encode(pairs[limit - 1])).decode() if more else None
     views = fused(cursor, pairs[:limit], known, _moment(cursor, as_of, valid_at, known))
     return [view for view in views if view.confidence >= min_confidence], following
 
