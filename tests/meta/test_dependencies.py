@@ -13,7 +13,7 @@ from tests.meta.repository import files_named, text
 
 PROJECT = tomllib.loads(text("pyproject.toml"))["project"]
 # For users; the other extras are for developers.
-EXTRAS = ("embedded", "provenance", "tracing")
+EXTRAS = ("embedded", "dataframes", "provenance", "tracing")
 
 
 def imported(name: str) -> Iterator[str]:
