@@ -38,6 +38,7 @@ DELIVERY_SECONDS: Final = 30.0
 REQUESTS_PER_DELIVERY: Final = 3
 """A broker that takes a request and never answers is given up so often before the records are."""
 RECONNECT_SECONDS: Final = 0.5
+CANCEL_AGAIN_SECONDS: Final = 0.1
 OVERHEAD_BYTES: Final = 512
 """What Kafka's format may add to one record in a batch of its own."""
 
@@ -158,8 +159,9 @@ class LogProducer:
         while self._unacknowledged and not work.done():
             self._settled.clear()
             await self._settled.wait()  # Bounded: every call is answered by its deadline.
-        work.cancel()
-        await asyncio.wait({work})
+        while not work.done():  # aiokafka's client swallows a cancellation that meets it while it closes.
+            work.cancel()
+            await asyncio.wait({work}, timeout=CANCEL_AGAIN_SECONDS)
 
     @property
     def unacknowledged(self) -> int:
