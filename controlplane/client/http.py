@@ -1,30 +1,34 @@
-"""The HTTP client: typed, retrying only what is safe to repeat, with the client minting the ids that make it so."""
+"""The synchronous client: typed, repeating what may be repeated, with the ids minted here that make it so."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar, Unpack, overload
 
 import httpx
+from pydantic_core import from_json
 
 from controlplane.api.models import (
     Acknowledgement,
     CausationAnswer,
     DigestAnswer,
-    JobAnswer,
-    JobsAnswer,
+    EventView,
+    JobRequest,
     JobView,
     RunnersAnswer,
-    SqlAnswer,
-    TruthsAnswer,
-    TruthView,
 )
+from controlplane.client import calls
+from controlplane.client.calls import Call, Reading, SubmitOptions, TruthQuery
 from controlplane.client.errors import ControlPlaneError
-from controlplane.events.identity import random_id
+from controlplane.client.tables import Rows, Truths
 
-ATTEMPTS: Final = 5
-PAUSE_SECONDS: Final = 0.2
-CONCLUDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED", "REJECTED"})
+T = TypeVar("T")
+
+DEFAULT_URL: Final = "http://127.0.0.1:8400"
+REQUEST_SECONDS: Final = 40.0
+FIRST_LOOK_SECONDS: Final = 0.01
+LOOK_SECONDS: Final = 0.25
+"""A job that is waited for is looked at after 10 ms, then ever less often, at least so often."""
 
 
 class JobHandle:
@@ -33,52 +37,76 @@ class JobHandle:
     def __init__(self, client: "Client", acknowledgement: Acknowledgement) -> None:
         """Take the acknowledgement of a submission."""
         self._client = client
-        self.job_id: str = acknowledgement.job_id or ""
-        self.position: str = acknowledgement.position
+        self.job_id: Final = acknowledgement.job_id or ""
+        self.position: Final = acknowledgement.position
+        """Where the submission stands on the log; what this handle reads reflects it."""
+        self.acknowledgement: Final = acknowledgement
 
     def status(self) -> JobView:
-        """Return the job; its own submission is always reflected."""
+        """Return the job as it stands."""
         return self._client.job(self.job_id, min_position=self.position)
 
     def wait(self, timeout: float = 60.0) -> JobView:
-        """Return the job once it is concluded.
+        """Return the job once it is concluded, however it ended.
 
         Raises:
             TimeoutError: it is not within `timeout` seconds.
         """
-        give_up_at, pause = time.monotonic() + timeout, 0.02
-        while (job := self.status()).phase not in CONCLUDED:
-            if time.monotonic() > give_up_at:
-                raise TimeoutError(
-                    f"Expected job {self.job_id} to conclude within {timeout:g} s, but it is {job.phase}."
-                )
+        give_up_at, pause = time.monotonic() + timeout, FIRST_LOOK_SECONDS
+        while (job := self.status()).phase not in calls.CONCLUDED:
+            if time.monotonic() + pause > give_up_at:
+                raise TimeoutError(calls.not_concluded(job, timeout))
             time.sleep(pause)
-            pause = min(pause * 1.5, 0.5)
+            pause = min(pause * 1.5, LOOK_SECONDS)
         return job
 
-    def result(self, timeout: float = 60.0) -> Any:
-        """Return the result of the job once it is completed.
+    @overload
+    def result(self, timeout: float = 60.0) -> Any: ...
+    @overload
+    def result(self, timeout: float = 60.0, *, as_type: type[T]) -> T: ...
+    def result(self, timeout: float = 60.0, *, as_type: Any = None) -> Any:
+        """Return the result of the job once it is completed: as JSON says it, or as a Pydantic model or other type.
 
         Raises:
-            ControlPlaneError: it failed, was rejected or cancelled.
+            ControlPlaneError: it failed, was rejected or cancelled; the fields say why.
             TimeoutError: it is not concluded within `timeout` seconds.
+            pydantic.ValidationError: the result is not of that type.
         """
-        job = self.wait(timeout)
-        if job.phase != "COMPLETED":
-            raise ControlPlaneError({"title": f"Job {self.job_id} is {job.phase}", **(job.error or {})})
-        return job.result
+        return calls.result_of(self.wait(timeout), as_type)
 
-    def cancel(self, reason: str = "", *, kill: bool = False) -> Acknowledgement:
-        """Ask for the job to be cancelled."""
-        return self._client.cancel(self.job_id, reason, kill=kill)
+    def events(self, *, follow: bool = True) -> Iterator[EventView]:
+        """Yield the job's events in order: as they come until it is concluded, or only those that are there."""
+        seen: set[str] = set()
+        pause = FIRST_LOOK_SECONDS
+        while True:
+            fresh = [
+                one
+                for one in self._client.job_events(self.job_id, min_position=self.position)
+                if one.position not in seen
+            ]
+            yield from fresh
+            seen.update(one.position for one in fresh)
+            if not follow or any(one.event_type in calls.CONCLUSIONS for one in fresh):
+                return
+            pause = FIRST_LOOK_SECONDS if fresh else min(pause * 1.5, LOOK_SECONDS)
+            time.sleep(pause)
+
+    def cancel(self, reason: str = "", *, kill: bool = False, tree: bool = False) -> Acknowledgement:
+        """Ask for the job to be cancelled; what becomes of that is an event."""
+        return self._client.cancel(self.job_id, reason, kill=kill, tree=tree)
+
+    def __repr__(self) -> str:
+        return f"JobHandle({self.job_id!r})"
 
 
 class Client:
-    """A synchronous client of one gateway; use it as a context manager, or `close` it."""
+    """A synchronous client of one gateway; use it as a context manager, or `close` it. Threads may share it."""
 
-    def __init__(self, url: str = "http://127.0.0.1:8400", *, timeout: float = 40.0) -> None:
-        """Prepare a client; nothing is asked yet. `timeout` is in seconds, per request."""
-        self._http = httpx.Client(base_url=url, timeout=timeout)
+    def __init__(
+        self, url: str = DEFAULT_URL, *, timeout: float = REQUEST_SECONDS, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        """Prepare a client; nothing is asked yet. `timeout` is in seconds, per request; `transport` carries requests another way."""
+        self._http = httpx.Client(base_url=url, timeout=timeout, transport=transport)
 
     def __enter__(self) -> Self:
         """Return the client."""
@@ -94,118 +122,170 @@ class Client:
         """Close the connections."""
         self._http.close()
 
-    def request(self, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: Any = None) -> Any:
-        """Return the JSON of an answer; what may be repeated is, with the pauses that the answers ask for.
-
-        Every write of this client carries an id that it minted, so repeating it is safe.
+    def ask(self, asked: Call[T]) -> T:
+        """Return the answer of a call, repeated with growing pauses while that can help.
 
         Raises:
             ControlPlaneError: the request was refused, or nothing answered.
         """
-        parameters = {name: value for name, value in (query or {}).items() if value is not None}
-        refused = ControlPlaneError({"title": "no answer"})
-        for attempt in range(ATTEMPTS):
+        attempt = 0
+        while True:
+            attempt += 1
             try:
-                answer = self._http.request(method, path, params=parameters, json=body)
-            except httpx.TransportError as error:
-                text = f"Expected the gateway at {self._http.base_url} to answer, but: {error}."
-                refused = ControlPlaneError(
-                    {"title": "no answer", "message": text, "code": "no_answer", "retryable": True}
+                answer = self._http.request(
+                    asked.method, asked.path, params=asked.parameters(), content=asked.body, headers=asked.headers()
                 )
+            except httpx.TransportError as error:
+                refused = calls.no_answer(self._http.base_url, error)
             else:
                 if answer.is_success:
-                    return answer.json()
-                refused = ControlPlaneError(
-                    {"title": answer.reason_phrase, **_problem(answer), "status": answer.status_code}
+                    return calls.read_answer(asked, answer.content)
+                refused = calls.refusal_of(
+                    answer.status_code, answer.reason_phrase, answer.content, answer.headers.get("retry-after")
                 )
-            if not refused.retryable or attempt == ATTEMPTS - 1:
-                break
-            time.sleep(refused.retry_after_seconds or PAUSE_SECONDS * 2**attempt)
-        raise refused
+            pause = calls.pause_before(attempt, refused)
+            if pause is None:
+                raise refused
+            time.sleep(pause)
 
-    def submit(self, job_type: str, payload: Any = None, *, job_id: str | None = None, **options: Any) -> JobHandle:
+    def request(self, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: Any = None) -> Any:
+        """Return the JSON of any answer; a write has to carry an id of its own, so that repeating it is safe.
+
+        Raises:
+            ControlPlaneError: the request was refused, or nothing answered.
+        """
+        return self.ask(calls.call(method, path, from_json, query=query, body=body))
+
+    # Jobs
+
+    def submit(self, job_type: str, payload: Any = None, **options: Unpack[SubmitOptions]) -> JobHandle:
         """Submit a job; returns once the log has it. `options` are those of `JobRequest`.
 
         Raises:
             ControlPlaneError: it was refused, for example because the payload breaks its contract.
         """
-        body = {"job_type": job_type, "payload": payload, "job_id": job_id or random_id(), **options}
-        return JobHandle(self, Acknowledgement.model_validate(self.request("POST", "/v1/jobs", body=body)))
+        return JobHandle(self, self.ask(calls.submit(job_type, payload, options)))
+
+    def submit_many(self, jobs: Iterable[JobRequest | Mapping[str, Any]]) -> list[JobHandle | ControlPlaneError]:
+        """Submit many jobs; returns a handle or the refusal of each, in order, once the log has all that were accepted.
+
+        Raises:
+            ControlPlaneError: a whole request was refused; jobs with ids of your own can be submitted again.
+        """
+        outcomes: list[JobHandle | ControlPlaneError] = []
+        for lines in calls.portions(calls.job_lines(jobs)):
+            answers = self.ask(calls.bulk(lines))
+            outcomes += [one if isinstance(one, ControlPlaneError) else JobHandle(self, one) for one in answers]
+        return outcomes
 
     def post_lines(self, path: str, lines: Sequence[str]) -> str:
-        """Post lines (NDJSON) and return the lines of the answer; every line carries an id, so repeating it is safe.
+        """Post lines (NDJSON) and return the lines of the answer; each line has to carry an id, so that repeating it is safe.
 
         Raises:
             ControlPlaneError: the whole request was refused.
         """
-        answer = self._http.post(
-            path, content="\n".join(lines).encode(), headers={"content-type": "application/x-ndjson"}
-        )
-        if not answer.is_success:
-            raise ControlPlaneError({"title": answer.reason_phrase, **_problem(answer), "status": answer.status_code})
-        return answer.text
+        body = "\n".join(lines).encode()
+        return self.ask(Call(method="POST", path=path, read=bytes.decode, body=body, content_type=calls.NDJSON))
 
-    def job(self, job_id: str, *, min_position: str | None = None) -> JobView:
+    def job(self, job_id: str, **reading: Unpack[Reading]) -> JobView:
         """Return a job with its attempts, payload and result."""
-        answer = self.request("GET", f"/v1/jobs/{job_id}", query={"min_position": min_position})
-        return JobAnswer.model_validate(answer).job
+        return self.ask(calls.job(job_id, reading))
+
+    def handle(self, job_id: str) -> JobHandle:
+        """Return the handle of a job that was submitted before, by whomever.
+
+        Raises:
+            ControlPlaneError: the log does not know it.
+        """
+        first = self.ask(calls.job_events(job_id, {}))[0]
+        return JobHandle(self, calls.acknowledgement_of(job_id, first))
 
     def jobs(self, **filters: Any) -> Iterator[JobView]:
         """Yield jobs, newest first, page by page; filters are those of `GET /v1/jobs`."""
         cursor: str | None = None
         while True:
-            page = JobsAnswer.model_validate(self.request("GET", "/v1/jobs", query={**filters, "cursor": cursor}))
+            page = self.ask(calls.jobs(filters, cursor))
             yield from page.jobs
             cursor = page.next_cursor
             if cursor is None:
                 return
 
-    def cancel(self, job_id: str, reason: str = "", *, kill: bool = False) -> Acknowledgement:
-        """Ask for a job to be cancelled."""
-        body = {"reason": reason, "kill": kill}
-        return Acknowledgement.model_validate(self.request("POST", f"/v1/jobs/{job_id}/cancel", body=body))
+    def job_events(self, job_id: str, **reading: Unpack[Reading]) -> list[EventView]:
+        """Return all events of a job so far."""
+        return self.ask(calls.job_events(job_id, reading))
 
-    def truths(self, subject: str = "*", predicate: str = "*", **query: Any) -> list[TruthView]:
-        """Return what is true of the subjects that match; `*` stands for anything."""
-        answer = self.request("GET", "/v1/truths", query={"subject": subject, "predicate": predicate, **query})
-        return TruthsAnswer.model_validate(answer).truths
+    def cancel(self, job_id: str, reason: str = "", *, kill: bool = False, tree: bool = False) -> Acknowledgement:
+        """Ask for a job to be cancelled, with `tree` its child jobs as well; `kill` does not wait for its handler."""
+        return self.ask(calls.cancel(job_id, reason, kill=kill, tree=tree))
+
+    def reprioritise(self, job_id: str, priority: int, reason: str = "") -> Acknowledgement:
+        """Ask for a waiting job to move in its queue."""
+        return self.ask(calls.reprioritise(job_id, priority, reason))
+
+    # Truths
+
+    def truths(
+        self, subject: str = "*", predicate: str = "*", *, limit: int | None = None, **query: Unpack[TruthQuery]
+    ) -> Truths:
+        """Return what is true of the subjects that match, all or the first `limit`; `*` stands for anything."""
+        found: list[Any] = []
+        cursor: str | None = None
+        while True:
+            page = self.ask(calls.truths(subject, predicate, query, calls.page_size(limit, len(found)), cursor))
+            found += page.truths
+            cursor = page.next_cursor
+            if cursor is None or (limit is not None and len(found) >= limit):
+                return Truths(found, page.reflects)
 
     def assert_truth(
         self, subject: str, predicate: str, value: Any, confidence: float = 1.0, **options: Any
     ) -> Acknowledgement:
         """Assert something of a subject; the answer's `event_id` is the assertion id."""
-        body = {
-            "subject": subject, "predicate": predicate, "value": value, "confidence": confidence,
-            "assertion_id": random_id(), **options,
-        }  # fmt: skip
-        return Acknowledgement.model_validate(self.request("POST", "/v1/assertions", body=body))
+        said = {"subject": subject, "predicate": predicate, "value": value, "confidence": confidence}
+        return self.ask(calls.assert_truth({**said, **options}))
+
+    def retract(self, assertion_id: str, subject: str, reason: str = "", **options: Any) -> Acknowledgement:
+        """Take an assertion about a subject back; it stays in the history."""
+        return self.ask(calls.retract(assertion_id, {"subject": subject, "reason": reason, **options}))
 
     def declare_predicate(self, predicate: str, **contract: Any) -> Acknowledgement:
         """Declare how a predicate's competing assertions are fused."""
-        return Acknowledgement.model_validate(
-            self.request("POST", "/v1/predicates", body={"predicate": predicate, **contract})
-        )
+        return self.ask(calls.declare_predicate({"predicate": predicate, **contract}))
 
-    def why(self, **reference: str) -> CausationAnswer:
+    # The log
+
+    def why(self, *, event: str | None = None, job: str | None = None, assertion: str | None = None, **reading: Unpack[Reading]) -> CausationAnswer:  # fmt: skip
         """Return what caused a record and what followed from it; give one of `event`, `job`, `assertion`."""
-        return CausationAnswer.model_validate(self.request("GET", "/v1/causation", query=reference))
+        return self.ask(calls.why({"event": event, "job": job, "assertion": assertion}, reading))
 
-    def runners(self) -> RunnersAnswer:
+    def events(self, **filters: Any) -> Iterator[EventView]:
+        """Yield events in log order, page by page; filters are those of `GET /v1/events`."""
+        cursor: str | None = None
+        while True:
+            page = self.ask(calls.events(filters, cursor))
+            yield from page.events
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def dead_letters(self) -> Iterator[EventView]:
+        """Yield what no consumer could use, page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.ask(calls.dead_letters(cursor))
+            yield from page.events
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def runners(self, **reading: Unpack[Reading]) -> RunnersAnswer:
         """Return the runners that the log knows."""
-        return RunnersAnswer.model_validate(self.request("GET", "/v1/runners"))
+        return self.ask(calls.runners(reading))
 
-    def digest(self, *, min_position: str | None = None) -> DigestAnswer:
+    def digest(self, **reading: Unpack[Reading]) -> DigestAnswer:
         """Return the digest of every projected table."""
-        return DigestAnswer.model_validate(self.request("GET", "/v1/digest", query={"min_position": min_position}))
+        return self.ask(calls.digest(reading))
 
-    def sql(self, text: str, limit_rows: int = 1000) -> SqlAnswer:
+    def sql(self, text: str, limit_rows: int = 1000, **reading: Unpack[Reading]) -> Rows:
         """Run one read-only SELECT over the documented tables."""
-        return SqlAnswer.model_validate(self.request("POST", "/v1/sql", body={"sql": text, "limit_rows": limit_rows}))
-
-
-def _problem(answer: httpx.Response) -> dict[str, Any]:
-    try:
-        body = answer.json()
-    except ValueError:
-        return {"message": answer.text[:500]}
-    return body if isinstance(body, dict) else {"message": str(body)[:500]}
+        return self.ask(calls.sql(text, limit_rows, reading))

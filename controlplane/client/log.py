@@ -1,22 +1,29 @@
 """The client for volume: submissions straight to the log, conclusions straight from it."""
 
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, Unpack
 
 import msgspec
-from pydantic_core import to_json
+from pydantic import TypeAdapter
 
-from controlplane.events import types
-from controlplane.events.catalog import JOBS, Service
-from controlplane.events.codec import UndecodableRecord, decode
+from controlplane.api.models import JobRequest
+from controlplane.api.submissions import OptionInvalid, job_submitted, json_content
+from controlplane.client.calls import SubmitOptions
+from controlplane.client.errors import ControlPlaneError
+from controlplane.contents import ContentStore
+from controlplane.events.catalog import JOBS, TERMINAL, Service
+from controlplane.events.codec import UndecodableRecord, decode, schema_of
 from controlplane.events.header import outside_header
-from controlplane.events.identity import Instant, random_id
-from controlplane.events.types import LogPosition
+from controlplane.events.identity import IDENTIFIER, Instant, random_id
+from controlplane.events.types import Content, JobSubmitted, LogPosition
 from controlplane.log.connection import LogConnection
 from controlplane.log.producer import LogProducer
 from controlplane.log.reader import LogReader
+
+INLINE_LIMIT_BYTES: Final = 256 * 1024
+READ_SECONDS: Final = 1.0
 
 
 class Conclusion(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,29 +31,53 @@ class Conclusion(msgspec.Struct, frozen=True, kw_only=True):
 
     job_id: str
     outcome: str
+    """completed, failed, cancelled or rejected."""
     position: LogPosition
     at: int
     event: Any
+    """JobCompleted, JobFailed, JobCancelled or JobRejected."""
+
+    def result(self, as_type: Any = None, *, contents: ContentStore | None = None) -> Any:
+        """Return the result of a completed job: as JSON says it, or as a type; large ones are fetched from `contents`.
+
+        Raises:
+            ControlPlaneError: it did not complete; the fields say why.
+        """
+        if self.outcome != "completed":
+            error = getattr(self.event, "error", None)
+            fields = (
+                msgspec.to_builtins(error) if error is not None else {"code": "job_cancelled", "category": "CANCELLED"}
+            )
+            raise ControlPlaneError({"title": f"Job {self.job_id} was {self.outcome}.", **fields})
+        content: Content = self.event.result
+        data = contents.check_out(content) if contents is not None else content.data
+        return TypeAdapter(Any if as_type is None else as_type).validate_json(data)
 
 
-_OUTCOMES: Final[dict[Any, str]] = {
-    types.JobCompleted: "completed",
-    types.JobFailed: "failed",
-    types.JobCancelled: "cancelled",
-    types.JobRejected: "rejected",
-}
+_OUTCOMES: Final = {
+    "JobCompleted": "completed", "JobFailed": "failed", "JobCancelled": "cancelled", "JobRejected": "rejected"
+}  # fmt: skip
+assert {event.__name__ for event in TERMINAL} == _OUTCOMES.keys()
 
 
 class LogClient:
     """An asynchronous client without a gateway: for services that may write `submissions` and read `jobs`."""
 
-    def __init__(self, connection: LogConnection) -> None:
-        """Prepare a client of the brokers that a connection names."""
-        self._connection = connection
-        self._producer = LogProducer(connection, service=Service.CLIENT)
+    def __init__(self, connection: LogConnection | str, *, contents: ContentStore | None = None) -> None:
+        """Prepare a client of the brokers at `host:port,...`, or as a connection with certificates names them.
+
+        Payloads above the limit of the log are kept in `contents`, which has to be the store that the runners use.
+        """
+        self._connection = LogConnection(bootstrap=connection) if isinstance(connection, str) else connection
+        self._producer = LogProducer(self._connection, service=Service.CLIENT)
+        self._contents = contents
 
     async def __aenter__(self) -> Self:
-        """Connect."""
+        """Connect.
+
+        Raises:
+            LogUnavailable: no broker answers.
+        """
         await self._producer.start()
         return self
 
@@ -56,46 +87,93 @@ class LogClient:
         """Deliver what waits, and disconnect."""
         await self._producer.stop()
 
-    def submission(
-        self, job_type: str, payload: Any, *, job_id: str | None = None, **options: Any
-    ) -> types.JobSubmitted:
-        """Return the event of a job; `options` are the fields of `JobSubmitted`."""
-        minted = job_id or random_id()
-        header = outside_header("JobSubmitted", minted, self._producer.identity, Instant(time.time_ns() // 1000))
-        content = types.Content(data=to_json(payload))
-        return types.JobSubmitted(header=header, job_id=minted, job_type=job_type, payload=content, **options)
+    def submission(self, job_type: str, payload: Any = None, **options: Unpack[SubmitOptions]) -> JobSubmitted:
+        """Return the event of a job, under an id that is minted here; `options` are those of `JobRequest`.
 
-    async def submit(self, events: Iterable[types.JobSubmitted]) -> list[LogPosition]:
-        """Submit jobs; returns their positions once all are durable.
+        JobForge checks the payload against its contract, as the gateway would: then the conclusion is a rejection.
+
+        Raises:
+            pydantic.ValidationError, OptionInvalid: the options are not those of a job.
+            ContentTooLarge: the payload is above the limit of the log, and there is no store for it.
+        """
+        job_id = options.get("job_id") or random_id()
+        header = outside_header(
+            "JobSubmitted", job_id, self._producer.identity, Instant(time.time_ns() // 1_000),
+            correlation_id=options.get("correlation_id"), tenant=options.get("tenant", "default"),
+        )  # fmt: skip
+        if not (IDENTIFIER.fullmatch(job_type) and IDENTIFIER.fullmatch(job_id)):
+            raise OptionInvalid(
+                f"Expected identifiers of letters, digits and ._:@/+-, but found {job_type!r} and {job_id!r}."
+            )
+        content = json_content(payload)
+        if self._contents is not None and len(content.data) > INLINE_LIMIT_BYTES:
+            content = self._contents.check_in(content)
+        if options.keys() <= _IN_THE_HEADER:  # Most have none: half of the cost would be to find that out.
+            return JobSubmitted(header=header, job_id=job_id, job_type=job_type, payload=content)
+        request = JobRequest.model_validate({**options, "job_type": job_type, "job_id": job_id})
+        return job_submitted(request, job_id=job_id, payload=content, header=header)
+
+    async def submit(self, events: Iterable[JobSubmitted]) -> list[LogPosition]:
+        """Submit jobs; returns their positions, in order, once all are durable.
+
+        Raises:
+            LogUnavailable: the log did not take them in time; the same events can be submitted again.
+            RecordTooLarge: a payload is above the limit of the log.
+        """
+        record = self._producer.record
+        return await self._producer.send([record(event) for event in events])
+
+    async def conclude(self, events: Sequence[JobSubmitted]) -> AsyncIterator[Conclusion]:
+        """Submit jobs and yield the conclusion of each as it comes; ends with the last.
 
         Raises:
             LogUnavailable: the log did not take them in time; the same events can be submitted again.
         """
-        return await self._producer.send([self._producer.record(event) for event in events])
+        open_jobs = {event.job_id for event in events}
+        reading = self.conclusions()
+        try:
+            await anext(reading)
+            await self.submit(events)
+            async for batch in reading:
+                for one in batch:
+                    if one.job_id in open_jobs:  # The first conclusion of a job is its outcome.
+                        open_jobs.discard(one.job_id)
+                        yield one
+                if not open_jobs:
+                    return
+        finally:
+            await reading.aclose()
 
-    async def conclusions(self, *, since: Sequence[int] | None = None) -> AsyncIterator[list[Conclusion]]:
-        """Yield conclusions as they are appended, from now on or from these offsets (one per partition of `jobs`)."""
+    async def conclusions(self, *, since: Sequence[int] | None = None) -> AsyncGenerator[list[Conclusion], None]:
+        """Yield conclusions as they are appended, from now on or from these offsets (one per partition of `jobs`).
+
+        The first batch is empty: with it, reading begins, so that nothing is missed of what is submitted after it.
+        """
         partitions = [(JOBS.name, number) for number in range(self._producer.partitions(JOBS.name))]
         reader = LogReader(self._connection, client_id="controlplane-client")
         await reader.start()
         try:
             ends = await reader.end_offsets(partitions)
             await reader.assign(dict(zip(partitions, since, strict=True)) if since is not None else ends)
-            yield []  # Reading begins here: what is submitted after the first step is not missed.
+            yield []
             while True:
-                for records in (await reader.batch(timeout_seconds=1.0)).values():
+                for records in (await reader.batch(timeout_seconds=READ_SECONDS)).values():
                     yield [one for record in records if (one := _conclusion(record)) is not None]
         finally:
             await reader.stop()
 
 
+_IN_THE_HEADER: Final = frozenset({"job_id", "correlation_id", "tenant"})
+
+
 def _conclusion(record: Any) -> Conclusion | None:
+    """Return the conclusion that a record is; other events are not even decoded."""
     try:
+        outcome = _OUTCOMES.get(schema_of(record.value).event_name)
+        if outcome is None:
+            return None
         event = decode(record.value)
     except UndecodableRecord:
-        return None
-    outcome = _OUTCOMES.get(type(event))
-    if outcome is None:
-        return None
+        return None  # Whoever projects the topic makes it a dead letter.
     position = LogPosition(topic=record.topic, partition=record.partition, offset=record.offset)
     return Conclusion(job_id=event.job_id, outcome=outcome, position=position, at=record.timestamp * 1000, event=event)

@@ -11,13 +11,14 @@ from typing import Final
 
 import msgspec
 
+from controlplane.contents import ContentStore
 from controlplane.events.identity import Instant
-from controlplane.events.types import Claim, Content, ErrorEnvelope, JobRouted, LogLine
+from controlplane.events.types import AttemptSucceeded, Claim, Content, ErrorEnvelope, JobRouted, LogLine
 from controlplane.log.producer import RecordTooLarge
 from controlplane.runner import observations
 from controlplane.runner.capability import Handler
 from controlplane.runner.context import JobContext
-from controlplane.runner.errors import refusal
+from controlplane.runner.errors import failure, refusal
 from controlplane.runner.joblogs import LineBuffer
 from controlplane.runner.observations import Lease
 from controlplane.runner.outbox import Sink
@@ -47,13 +48,14 @@ class Attempt:
     """One leased job on this runner. Belongs to the event loop; only `receive` and `log_line` are called from elsewhere."""
 
     __slots__ = (
-        "_children", "_final", "_lines", "_ordinals", "_progress_timer", "_recent", "_sink", "_thread", "_waiting_progress", "began_at",
+        "_child_error", "_children", "_contents", "_final", "_inline_limit_bytes", "_lines", "_ordinals", "_progress_timer", "_recent", "_sink", "_thread", "_waiting_progress", "began_at",
         "context", "handler", "lease", "loop", "on_acknowledged", "outcome", "over", "partition", "routed", "stop", "stop_reason", "stopper", "timer",
     )  # fmt: skip
 
     def __init__(
-        self, routed: JobRouted, lease: Lease, handler: Handler, sink: Sink, loop: asyncio.AbstractEventLoop
-    ) -> None:
+        self, routed: JobRouted, lease: Lease, handler: Handler, *, sink: Sink, loop: asyncio.AbstractEventLoop,
+        contents: ContentStore, inline_limit_bytes: int,
+    ) -> None:  # fmt: skip
         """Prepare an attempt; nothing is written yet."""
         self.routed = routed
         self.lease = lease
@@ -79,7 +81,10 @@ class Attempt:
         self._waiting_progress: Progressed | None = None
         self._progress_timer: asyncio.TimerHandle | None = None
         self._lines: LineBuffer | None = None
+        self._contents = contents
+        self._inline_limit_bytes = inline_limit_bytes
         self._children = 0
+        self._child_error: BaseException | None = None
         self._final: msgspec.Struct | None = None
 
     @property
@@ -162,19 +167,35 @@ class Attempt:
         )
 
     def _submitted(self, report: Submitted) -> "asyncio.Future[None]":
-        event = observations.child_submitted(self.lease, report, Content(data=report.payload), now_micros())
+        """Submit a child; the future is done when the submission stands on the log."""
         stands: asyncio.Future[None] = self.loop.create_future()
+        stands.add_done_callback(self._child_settled)
         self._children += 1
-
-        def acknowledged() -> None:
-            self._children -= 1
-            if not stands.done():
-                stands.set_result(None)
-            if self._final is not None and not self._children:
-                self._emit_final(self._final)
-
-        self._sink.emit(event, acknowledged=acknowledged)
+        content = Content(data=report.payload)
+        if len(report.payload) <= self._inline_limit_bytes:
+            self._emit_child(report, content, stands)
+        else:
+            kept = self.loop.run_in_executor(None, self._contents.check_in, content)
+            kept.add_done_callback(lambda done: self._child_kept(report, done, stands))
         return stands
+
+    def _child_kept(self, report: Submitted, kept: "asyncio.Future[Content]", stands: "asyncio.Future[None]") -> None:
+        error = kept.exception()
+        if error is not None:
+            stands.set_exception(error)
+        else:
+            self._emit_child(report, kept.result(), stands)
+
+    def _emit_child(self, report: Submitted, content: Content, stands: "asyncio.Future[None]") -> None:
+        event = observations.child_submitted(self.lease, report, content, now_micros())
+        self._sink.emit(event, acknowledged=lambda: None if stands.done() else stands.set_result(None))
+
+    def _child_settled(self, stands: "asyncio.Future[None]") -> None:
+        self._children -= 1
+        if not stands.cancelled() and (error := stands.exception()) is not None:
+            self._child_error = error
+        if self._final is not None and not self._children:
+            self._emit_final(self._final)
 
     def _next(self, what: str) -> int:
         ordinal = self._ordinals[what]
@@ -217,6 +238,9 @@ class Attempt:
             self._emit_final(event)
 
     def _emit_final(self, event: msgspec.Struct) -> None:
+        if self._child_error is not None and isinstance(event, AttemptSucceeded):
+            error = failure(self._child_error, self.attempt_id)
+            event = observations.failed(self.lease, error, self.duration_micros, now_micros())
         try:
             self._sink.emit(event, partition=self.partition, acknowledged=self.on_acknowledged)
         except RecordTooLarge as error:

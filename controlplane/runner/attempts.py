@@ -72,7 +72,10 @@ class Attempts:
         if handler is None:
             self._refuse_unknown(lease, routed)
             return
-        attempt = Attempt(routed, lease, handler, self._sink, self._loop)
+        attempt = Attempt(
+            routed, lease, handler, sink=self._sink, loop=self._loop, contents=self._contents,
+            inline_limit_bytes=self._inline_limit_bytes,
+        )  # fmt: skip
         attempt.on_acknowledged = lambda: self._forget(attempt_id)
         self.held[attempt_id] = attempt
         self._idle.clear()

@@ -22,7 +22,7 @@ from controlplane.events.types import (
     RunnerLeft,
     RunnerRegistered,
 )
-from controlplane.log.connection import LogConnection, LogUnavailable
+from controlplane.log.connection import LogConnection, LogRefused, LogUnavailable
 from controlplane.log.producer import LogProducer
 from controlplane.runner.attempt import now_micros
 from controlplane.runner.definition import Runner
@@ -88,7 +88,10 @@ class Presence:
     async def stop(self) -> None:
         """End without a word."""
         if self._loop is not None and self._over is not None and not self.ended.done():
-            self._loop.call_soon_threadsafe(self._over.set)
+            try:
+                self._loop.call_soon_threadsafe(self._over.set)
+            except RuntimeError:
+                logger.debug("The presence ended by itself between the look and the call.")
             await asyncio.wrap_future(self.ended)
 
     async def _within(self, work: Coroutine[Any, Any, None]) -> None:
@@ -133,6 +136,8 @@ class Presence:
             try:
                 await self._producer.start()
                 return await self._register()
+            except LogRefused:
+                raise  # Waiting does not help; somebody has to give this runner the right.
             except LogUnavailable as error:
                 logger.warning("Waiting for the log to register: %s", error)
                 await asyncio.sleep(AGAIN_SECONDS)

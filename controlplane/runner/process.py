@@ -14,7 +14,7 @@ from controlplane.events.catalog import ROUTING, Service
 from controlplane.events.codec import UndecodableRecord, decode
 from controlplane.events.identity import partition_of, random_id
 from controlplane.events.types import AttemptRevoked, JobRouted, LogPosition
-from controlplane.log.connection import LogConnection, LogUnavailable
+from controlplane.log.connection import LogConnection, LogRefused, LogUnavailable
 from controlplane.log.positions import Partition
 from controlplane.log.producer import LogProducer
 from controlplane.log.reader import LogReader
@@ -136,6 +136,8 @@ class RunnerProcess:
         while True:
             try:
                 await start()
+            except LogRefused:
+                raise  # Waiting does not help; somebody has to give this runner the right.
             except LogUnavailable as error:
                 logger.warning("Waiting for the log: %s", error)
                 await asyncio.sleep(AGAIN_SECONDS)

@@ -10,7 +10,7 @@ import uvloop
 from prometheus_client import REGISTRY
 
 from controlplane.contents import ContentStore
-from controlplane.log.connection import LogConnection, LogUnavailable
+from controlplane.log.connection import LogConnection, LogRefused, LogUnavailable
 from controlplane.log.topics import ensure_topics
 from controlplane.runner.capability import CapabilityInvalid
 from controlplane.runner.definition import Runner
@@ -76,6 +76,8 @@ async def _topics(connection: LogConnection, settings: Settings, stop: asyncio.E
     while not stop.is_set():
         try:
             return await ensure_topics(connection, settings)
+        except LogRefused:
+            raise  # Waiting does not help; somebody has to give this runner the right.
         except LogUnavailable as error:
             logger.warning("Waiting for the log: %s", error)
             await asyncio.sleep(AGAIN_SECONDS)
@@ -88,7 +90,7 @@ def run(settings: Settings, target: str, *, name: str | None = None, slots: int 
     Raises:
         RunnerMissing: there is none, or importing it fails to find it.
         CapabilityInvalid: a capability takes more slots than there are.
-        SystemExit: handlers that do not stop hold all slots; a supervisor starts the process again.
+        SystemExit: handlers that do not stop hold all slots (a supervisor starts the process again), or the log refuses this runner.
     """
     runner = load_runner(target)
     if name is not None:
@@ -102,5 +104,5 @@ def run(settings: Settings, target: str, *, name: str | None = None, slots: int 
     gc.set_threshold(COLLECT_AFTER_OBJECTS)
     try:
         uvloop.run(serve(settings, runner, target, slots=slots))
-    except HandlersStuck as error:
+    except (HandlersStuck, LogRefused) as error:
         raise SystemExit(str(error)) from error
