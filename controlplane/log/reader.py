@@ -1,33 +1,55 @@
 """Reading from exact positions, without a group: whoever reads keeps its own positions, with its own data."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final, Literal
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from controlplane.log.connection import LogConnection, refusal
+from controlplane.log.connection import LogConnection, LogUnavailable, refusal
 from controlplane.log.positions import Partition
 
 FETCH_BYTES: Final = 4 * 1024 * 1024
 FETCH_WAIT_MILLISECONDS: Final = 500
+REQUEST_SECONDS: Final = 15.0
 
 Start = int | Literal["earliest", "latest"]
 Batches = dict[Partition, Sequence[ConsumerRecord]]
+
+
+class PositionGone(LogUnavailable):
+    """Expected a position that the log has, but it is before the first record kept or after the last one written.
+
+    The reader never jumps: what it skipped would be missing from whatever is built of the records. Somebody has to say where to go on.
+    """
+
+
+@contextmanager
+def _answers(expected: str) -> Iterator[None]:
+    """Raise what the brokers refuse or do not answer as an error of the log."""
+    try:
+        yield
+    except OffsetOutOfRangeError as error:
+        places = ", ".join(f"{one.topic}/{one.partition}/{offset}" for one, offset in error.args[0].items())
+        raise PositionGone(f"Expected {places} to be a position of the log, but it has no such offset.") from error
+    except KafkaError as error:
+        raise refusal(error, expected) from error
 
 
 class LogReader:
     """Read assigned partitions in order of their offsets.
 
     A record has `topic`, `partition`, `offset`, `timestamp` (append time, milliseconds), `key`, `value` and `headers`.
+    While no broker answers, `batch` returns nothing; it goes on by itself when one does.
     """
 
     def __init__(self, connection: LogConnection, *, client_id: str) -> None:
         """Prepare a reader; `client_id` names it in the brokers' logs and metrics."""
         self._consumer = AIOKafkaConsumer(
-            client_id=client_id, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
+            client_id=client_id, group_id=None, enable_auto_commit=False, auto_offset_reset="none",
             max_partition_fetch_bytes=FETCH_BYTES, fetch_max_wait_ms=FETCH_WAIT_MILLISECONDS, check_crcs=False,
-            **connection.client_arguments(),
+            request_timeout_ms=int(REQUEST_SECONDS * 1000), **connection.client_arguments(),
         )  # fmt: skip
         self._bootstrap = connection.bootstrap
 
@@ -38,10 +60,11 @@ class LogReader:
             LogUnavailable: no broker answers.
         """
         try:
-            await self._consumer.start()
-        except KafkaError as error:
+            with _answers(f"a Kafka broker at {self._bootstrap}"):
+                await self._consumer.start()
+        except LogUnavailable:
             await self._consumer.stop()
-            raise refusal(error, f"a Kafka broker at {self._bootstrap}") from error
+            raise
 
     async def stop(self) -> None:
         """Disconnect."""
@@ -54,53 +77,74 @@ class LogReader:
             LogUnavailable: the brokers did not answer.
         """
         self._consumer.assign([TopicPartition(*partition) for partition in positions])
-        try:
-            for partition, start in positions.items():
-                match start:
-                    case int():
-                        self._consumer.seek(TopicPartition(*partition), start)
-                    case "earliest":
-                        await self._consumer.seek_to_beginning(TopicPartition(*partition))
-                    case "latest":
-                        await self._consumer.seek_to_end(TopicPartition(*partition))
-        except KafkaError as error:
-            raise refusal(error, "the brokers to give positions") from error
+        named: dict[str, list[TopicPartition]] = {"earliest": [], "latest": []}
+        for partition, start in positions.items():
+            if isinstance(start, int):
+                self._consumer.seek(TopicPartition(*partition), start)
+            else:
+                named[start].append(TopicPartition(*partition))
+        with _answers("the brokers to give positions"):
+            if named["earliest"]:
+                await self._consumer.seek_to_beginning(*named["earliest"])
+            if named["latest"]:
+                await self._consumer.seek_to_end(*named["latest"])
 
     async def beginning_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """Return the offset of the first record that each partition still has."""
-        return self._plain(await self._consumer.beginning_offsets([TopicPartition(*one) for one in partitions]))
+        """Return the offset of the first record that each partition still has.
+
+        Raises:
+            LogUnavailable: the brokers did not answer.
+        """
+        with _answers("the brokers to give the first offsets"):
+            return _plain(await self._consumer.beginning_offsets([TopicPartition(*one) for one in partitions]))
 
     async def end_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """Return the offset that the next record of each partition will get."""
-        return self._plain(await self._consumer.end_offsets([TopicPartition(*one) for one in partitions]))
+        """Return the offset that the next record of each partition will get.
+
+        Raises:
+            LogUnavailable: the brokers did not answer.
+        """
+        with _answers("the brokers to give the last offsets"):
+            return _plain(await self._consumer.end_offsets([TopicPartition(*one) for one in partitions]))
 
     async def offsets_at(self, moments_milliseconds: Mapping[Partition, int]) -> dict[Partition, int]:
-        """Return the offset of the first record appended at or after each moment; the end where there is none."""
+        """Return the offset of the first record appended at or after each moment; the end where there is none.
+
+        Raises:
+            LogUnavailable: the brokers did not answer.
+        """
         asked = {TopicPartition(*one): moment for one, moment in moments_milliseconds.items()}
-        found = await self._consumer.offsets_for_times(asked)
-        ends = await self.end_offsets(moments_milliseconds)
+        ends = await self.end_offsets(moments_milliseconds)  # First, so that a record in between is not passed over.
+        with _answers("the brokers to find offsets by time"):
+            found = await self._consumer.offsets_for_times(asked)
         return {
             one: ends[one] if (record := found[TopicPartition(*one)]) is None else record.offset
             for one in moments_milliseconds
         }
 
     async def position(self, partition: Partition) -> int:
-        """Return the offset of the next record that will be read; ranges that were compacted away are skipped."""
-        offset: int = await self._consumer.position(TopicPartition(*partition))
+        """Return the offset of the next record that will be read; ranges that were compacted away are skipped.
+
+        Raises:
+            LogUnavailable: the brokers did not answer.
+        """
+        with _answers("the brokers to give a position"):
+            offset: int = await self._consumer.position(TopicPartition(*partition))
         return offset
 
     async def batch(self, *, timeout_seconds: float, max_records: int | None = None) -> Batches:
         """Return what has arrived, by partition; empty when nothing did in time.
 
+        The position after a batch is its last record's offset + 1, whatever was compacted away before it.
+
         Raises:
-            LogUnavailable: a position is no longer on the log, or the brokers refuse.
+            PositionGone: the log has no such offset.
+            LogRefused: the brokers refuse this service.
         """
-        try:
+        with _answers("records"):
             fetched = await self._consumer.getmany(timeout_ms=int(timeout_seconds * 1000), max_records=max_records)
-        except KafkaError as error:
-            raise refusal(error, "records") from error
         return {(partition.topic, partition.partition): records for partition, records in fetched.items() if records}
 
-    @staticmethod
-    def _plain(offsets: Mapping[TopicPartition, int]) -> dict[Partition, int]:
-        return {(partition.topic, partition.partition): offset for partition, offset in offsets.items()}
+
+def _plain(offsets: Mapping[TopicPartition, int]) -> dict[Partition, int]:
+    return {(partition.topic, partition.partition): offset for partition, offset in offsets.items()}
