@@ -16,6 +16,7 @@ from controlplane.api.models import (
     EventView,
     JobRequest,
     JobView,
+    Phase,
     RunnersAnswer,
 )
 from controlplane.client import calls
@@ -68,7 +69,11 @@ class AsyncJobHandle:
             TimeoutError: it is not concluded within `timeout` seconds.
             pydantic.ValidationError: the result is not of that type.
         """
-        return calls.result_of(await self.wait(timeout), as_type)
+        job = await self.wait(timeout)
+        if job.phase is not Phase.COMPLETED:
+            history = await self._client.job_events(self.job_id, min_position=self.position)
+            raise calls.failure_of(job, history)
+        return calls.result_of(job, as_type)
 
     async def events(self, *, follow: bool = True) -> AsyncIterator[EventView]:
         """Yield the job's events in order: as they come until it is concluded, or only those that are there."""

@@ -264,18 +264,21 @@ def pause_before(attempt: int, refused: ControlPlaneError) -> float | None:
     return max(backoff, refused.retry_after_seconds or 0)
 
 
-def result_of(concluded: JobView, as_type: Any = None) -> Any:
+def result_of(completed: JobView, as_type: Any = None) -> Any:
     """Return the result of a completed job, as a type or as JSON says it.
 
     Raises:
-        ControlPlaneError: it failed, was rejected or cancelled; the fields say why.
         pydantic.ValidationError: the result is not of that type.
     """
-    if concluded.phase is Phase.COMPLETED:
-        return concluded.result if as_type is None else TypeAdapter(as_type).validate_python(concluded.result)
+    return completed.result if as_type is None else TypeAdapter(as_type).validate_python(completed.result)
+
+
+def failure_of(concluded: JobView, history: Iterable[EventView]) -> ControlPlaneError:
+    """Return why a job did not complete: the whole envelope of its conclusion, which is its first."""
     title = f"Job {concluded.job_id} is {concluded.phase}."
     code = {"code": "job_cancelled", "category": "CANCELLED"} if concluded.phase is Phase.CANCELLED else {}
-    raise ControlPlaneError({"title": title, **code, **(concluded.error or {})})
+    conclusion = next((one.event for one in history if one.event_type in CONCLUSIONS), {})
+    return ControlPlaneError({"title": title, **code, **(conclusion.get("error") or concluded.error or {})})
 
 
 def not_concluded(job: JobView, timeout: float) -> str:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from controlplane.api.models import Reflects, SqlAnswer, TruthView
 from controlplane.client.errors import LibraryMissing
+from controlplane.events.values import canonical_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,9 +74,7 @@ def _row(truth: TruthView) -> dict[str, Any]:
 
 
 def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return value if isinstance(value, str) else str(value)
+    return value if isinstance(value, str) else canonical_json(value)
 
 
 def _column(values: list[Any]) -> "pa.Array":

@@ -1,0 +1,71 @@
+"""Answers as tables: a column has one type, and nothing is lost where the values have several."""
+
+import importlib.util
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from controlplane.api.models import Candidate, Reflects, TruthView, Vote
+from controlplane.client import LibraryMissing, Rows, Truths
+
+REFLECTS = Reflects(positions={}, lag_records=0, lag_seconds=0)
+
+
+def truth(value: Any, kind: str, *sources: str, unit: str | None = None) -> TruthView:
+    votes = [
+        Vote(
+            assertion_id="a", source=source, confidence=1, reliability=1, log_time=datetime(2026, 1, 1, tzinfo=UTC),
+            position="t/0/1", job_id=None,
+        )
+        for source in sources
+    ]  # fmt: skip
+    other = Candidate(value="another", kind=kind, unit=None, probability=0.1, votes=votes[:1])
+    chosen = Candidate(value=value, kind=kind, unit=unit, probability=0.9, votes=votes)
+    return TruthView(
+        subject="s", predicate="p", value=value, kind=kind, unit=unit, confidence=0.9, rule="BAYES", conflict=True,
+        candidates=[other, chosen],
+    )  # fmt: skip
+
+
+def test_truths_are_a_list_and_a_table() -> None:
+    found = Truths(
+        [
+            truth(5, "NUMBER", "b", "a", "b", unit="px"),
+            truth("x", "STRING"),
+            truth(True, "BOOLEAN"),
+            truth({"a": [1]}, "JSON"),
+        ],
+        REFLECTS,
+    )
+    assert len(found) == 4
+    table = found.to_arrow()
+    assert table.column("value").to_pylist() == ["5", "x", "true", '{"a":[1]}']
+    assert table.column("number").to_pylist() == [5.0, None, None, None]
+    assert table.column("sources").to_pylist() == [["a", "b"], [], [], []]
+    assert table.column("unit").to_pylist() == ["px", None, None, None]
+    assert Truths([], REFLECTS).to_arrow().schema == table.schema
+
+
+def test_rows_keep_the_types_of_their_values() -> None:
+    rows = Rows(
+        columns=["n", "text", "mixed", "none"],
+        rows=[[1, "a", 1, None], [None, "b", "two", None]],
+        truncated=False,
+        reflects=REFLECTS,
+    )
+    table = rows.to_arrow()
+    assert table.column_names == ["n", "text", "mixed", "none"]
+    assert table.to_pydict() == {"n": [1, None], "text": ["a", "b"], "mixed": ["1", "two"], "none": [None, None]}
+    assert str(table.schema.field("n").type) == "int64"
+    empty = Rows(columns=["n"], rows=[], truncated=False, reflects=REFLECTS).to_arrow()
+    assert (empty.num_rows, empty.column_names) == (0, ["n"])
+
+
+def test_a_dataframe_needs_pandas_and_says_so() -> None:
+    rows = Rows(columns=["n"], rows=[[1], [2]], truncated=False, reflects=REFLECTS)
+    if importlib.util.find_spec("pandas") is None:
+        with pytest.raises(LibraryMissing, match="Expected pandas to be installed"):
+            rows.to_dataframe()
+    else:
+        assert rows.to_dataframe()["n"].tolist() == [1, 2]
