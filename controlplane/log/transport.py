@@ -119,24 +119,30 @@ class _BatchConsumer(driver.Consumer):
             if not self.flow_active:
                 await self.wait(self.can_resume_flow.wait())
                 continue
+            fetched = await self._thread.getmany(None, 1.0)
+            # Asked for only now: a fetch that a rebalance met returns what the new assignment has.
             generation = self.app.consumer_generation_id
-            for partition, records in (await self._thread.getmany(None, 1.0)).items():
-                while len(self._unsettled) >= BATCHES_AHEAD and self.app.consumer_generation_id == generation:
+            for partition, records in fetched.items():
+                while len(self._unsettled) >= BATCHES_AHEAD and self._goes_on(generation):
                     self._moved.clear()
                     await self.wait_first(self._moved.wait())
-                if not self._flows(generation):
-                    break  # What was fetched is fetched again, by whoever takes the partition over.
+                if not self._goes_on(generation):
+                    break  # Whoever takes the partitions over seeks the position before these records.
                 await self._deliver(TP(*partition), records)
 
-    def _flows(self, generation: int) -> bool:
-        return self.flow_active and not self.should_stop and self.app.consumer_generation_id == generation
+    def _goes_on(self, generation: int) -> bool:
+        return not self.should_stop and self.app.consumer_generation_id == generation
 
     async def _deliver(self, partition: TP, records: list[Any]) -> None:
-        if self._following.get(partition) != records[0].offset:
-            return  # Fetched before the partition was taken over: its position was sought since.
-        self._following[partition] = records[-1].offset + 1
-        message = self._to_message(partition, records[0])
-        message.value = records  # type: ignore[assignment] # Faust passes it on as it is.
+        following = self._following.get(partition)
+        if following is None:
+            return  # Fetched before the partition was taken over, which seeks the position anew.
+        fresh = records if records[0].offset >= following else [one for one in records if one.offset >= following]
+        if not fresh:
+            return
+        self._following[partition] = fresh[-1].offset + 1
+        message = self._to_message(partition, fresh[0])
+        message.value = fresh  # type: ignore[assignment] # Faust passes it on as it is.
         self._unsettled.add(message)
         await self.callback(message)
 
