@@ -1,4 +1,4 @@
-"""A first runner: `controlplane runner first_runner:runner`, then `controlplane submit greeting.write '{"name": "Ada"}' --wait`."""
+"""A first runner: `controlplane runner first_runner:runner`, then `controlplane submit greeting.write --payload '{"name": "Ada"}' --wait`."""
 
 from pydantic import BaseModel
 

@@ -117,7 +117,7 @@ def runner(
     """Run a runner process: your handlers, on the stack that runs here or on the one that the settings name."""
     from controlplane.local.stack import find_running
     from controlplane.log.connection import LogUnavailable, LogUnconfigured
-    from controlplane.runner.service import RunnerMissing, run
+    from controlplane.runner.service import CapabilityInvalid, RunnerMissing, run
     from controlplane.settings import settings
 
     chosen = settings()
@@ -125,7 +125,7 @@ def runner(
         chosen = chosen.model_copy(update={"kafka_bootstrap": running.kafka_bootstrap})
     try:
         run(chosen, place, slots=slots)
-    except (RunnerMissing, LogUnconfigured, LogUnavailable) as error:
+    except (RunnerMissing, CapabilityInvalid, LogUnconfigured, LogUnavailable) as error:
         fail(str(error), code=2)
 
 

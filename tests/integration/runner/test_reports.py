@@ -1,6 +1,7 @@
 """What a handler says while it runs: log lines, progress, and results too large for an event."""
 
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from controlplane.events.types import (
     AttemptSucceeded,
     Content,
     JobLogged,
+    JobSubmitted,
 )
 from controlplane.runner import JobContext, Runner
 from controlplane.runner.joblogs import JobLogHandler
-from tests.integration.runner.conftest import Log, contents_of
+from tests.integration.runner.conftest import Log, contents_of, result_of
 
 
 @pytest.fixture(autouse=True)
@@ -99,3 +101,26 @@ async def test_large_payloads_and_results_are_kept_beside_the_log(log: Log, tmp_
     assert succeeded.result.reference is not None
     assert store.check_out(succeeded.result) == b'"' + b"x" * 40_000 + b'"'
     assert (failed.error.code, failed.error.retryable) == ("not_found", False)
+
+
+async def test_a_large_payload_of_a_child_is_kept_beside_the_log_or_its_parent_fails(log: Log, tmp_path: Path) -> None:
+    runner = Runner("large_parent")
+    payload = "x" * 20_000
+
+    @runner.capability("splits")
+    async def splits(_: None, job: JobContext) -> str:
+        child = job.submit("part", payload)
+        job.submit("part", "small")
+        return child.job_id
+
+    async with log.running(runner, tmp_path) as process:
+        routed = await log.route(process.runner_id, "splits")
+        succeeded = await log.one(AttemptSucceeded, job_id=routed.job_id)
+        child = await log.one(JobSubmitted, job_id=result_of(succeeded))
+        shutil.rmtree(tmp_path / "contents")
+        (tmp_path / "contents").touch()  # The store is broken now.
+        again = await log.route(process.runner_id, "splits")
+        failed = await log.one(AttemptFailed, job_id=again.job_id)
+    assert child.payload.reference is not None
+    assert child.payload.reference.size_bytes == len(payload) + 2
+    assert (failed.error.code, failed.error.retryable) == ("handler_failed", True)
