@@ -16,6 +16,8 @@ class Service(StrEnum):
     JOBFORGE = "jobforge"
     RUNNER = "runner"
     TRUTHCORE = "truthcore"
+    NOTARY = "notary"
+    AUDITOR = "auditor"
 
 
 class Topic(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,30 +30,32 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
     """Topics of one group have the same number of partitions: `jobs` are co-partitioned by job id."""
 
 
-EVERYONE: Final = frozenset(Service)
-_READERS: Final = frozenset({Service.TRUTHCORE, Service.CLIENT, Service.GATEWAY})
+_WHOLE_LOG: Final = frozenset({Service.TRUTHCORE, Service.NOTARY, Service.AUDITOR})
+"""They exist to know all of it; every other reader of a topic is named because its code reads that topic."""
 
-SUBMISSIONS: Final = Topic(name="controlplane.submissions", key="job id", readers=_READERS | {Service.JOBFORGE})
-PROGRESS: Final = Topic(name="controlplane.progress", key="job id", readers=_READERS | {Service.JOBFORGE})
-JOBS: Final = Topic(name="controlplane.jobs", key="job id", readers=_READERS | {Service.JOBFORGE})
+SUBMISSIONS: Final = Topic(name="controlplane.submissions", key="job id", readers=_WHOLE_LOG | {Service.JOBFORGE})
+PROGRESS: Final = Topic(name="controlplane.progress", key="job id", readers=_WHOLE_LOG | {Service.JOBFORGE})
+JOBS: Final = Topic(name="controlplane.jobs", key="job id", readers=_WHOLE_LOG | {Service.JOBFORGE, Service.CLIENT})
 ROUTING: Final = Topic(
     name="controlplane.routing", key="job id", partitions_like="routing",
-    readers=frozenset({Service.RUNNER, Service.JOBFORGE, Service.TRUTHCORE}),
+    readers=_WHOLE_LOG | {Service.RUNNER, Service.JOBFORGE},
 )  # fmt: skip
 RUNNERS: Final = Topic(
-    name="controlplane.runners", key="runner id", partitions_like="other", readers=_READERS | {Service.JOBFORGE}
-)
-TRUTH: Final = Topic(
-    name="controlplane.truth", key="subject", partitions_like="other", readers=_READERS | {Service.JOBFORGE}
-)
-DEAD_LETTERS: Final = Topic(
-    name="controlplane.deadletters", partitions_like="other", key="topic/partition/offset of the record", readers=_READERS,
+    name="controlplane.runners", key="runner id", partitions_like="other",
+    readers=_WHOLE_LOG | {Service.JOBFORGE, Service.GATEWAY},
 )  # fmt: skip
-JOB_LOGS: Final = Topic(name="controlplane.joblogs", key="job id", partitions_like="other", readers=_READERS)
+TRUTH: Final = Topic(name="controlplane.truth", key="subject", partitions_like="other", readers=_WHOLE_LOG)
+DEAD_LETTERS: Final = Topic(
+    name="controlplane.deadletters", partitions_like="other", key="topic/partition/offset of the record", readers=_WHOLE_LOG,
+)  # fmt: skip
+JOB_LOGS: Final = Topic(name="controlplane.joblogs", key="job id", partitions_like="other", readers=_WHOLE_LOG)
+CHECKPOINTS: Final = Topic(
+    name="controlplane.checkpoints", key="topic/partition that is signed", partitions_like="other", readers=_WHOLE_LOG
+)
 
 TOPICS: Final = {
     topic.name: topic
-    for topic in (SUBMISSIONS, ROUTING, PROGRESS, JOBS, RUNNERS, TRUTH, DEAD_LETTERS, JOB_LOGS)
+    for topic in (SUBMISSIONS, ROUTING, PROGRESS, JOBS, RUNNERS, TRUTH, DEAD_LETTERS, JOB_LOGS, CHECKPOINTS)
 }  # fmt: skip
 
 
@@ -107,10 +111,11 @@ EVENT_TYPES: Final = {
             types.TruthRetracted, types.PredicateDeclared, types.SourceDeclared,
         ),
         *_on(
-            DEAD_LETTERS, {Service.JOBFORGE, Service.TRUTHCORE, Service.RUNNER, Service.GATEWAY}, "position",
+            DEAD_LETTERS, {Service.JOBFORGE, Service.TRUTHCORE}, "position",
             types.RecordRefused,
         ),
         *_on(JOB_LOGS, _RUNNER, "job_id", types.JobLogged),
+        *_on(CHECKPOINTS, {Service.NOTARY}, "origin", types.CheckpointSigned),
     ]
 }  # fmt: skip
 

@@ -324,6 +324,21 @@ def encode_Cardinality(event: types.Cardinality) -> bytes:
     return _CARDINALITY[event]
 
 
+def encode_CheckpointSigned(event: types.CheckpointSigned) -> bytes:
+    return b"".join(
+        (
+            encode_EventHeader(event.header),
+            text(event.origin),
+            text(event.topic),
+            long(event.partition),
+            long(event.tree_size),
+            long(event.end_offset),
+            blob(event.root_hash),
+            text(event.note),
+        )
+    )
+
+
 def encode_CommandRefused(event: types.CommandRefused) -> bytes:
     return b"".join(
         (

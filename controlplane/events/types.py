@@ -388,6 +388,27 @@ class Cardinality(StrEnum):
     MULTIPLE = "MULTIPLE"
 
 
+class CheckpointSigned(msgspec.Struct, frozen=True, kw_only=True):
+    """The Merkle tree of one partition up to a record, signed: whoever keeps this can tell when history is changed."""
+
+    header: EventHeader
+    """Identity, time, cause (the last record covered), producer."""
+    origin: str
+    """Name of the tree, topic/partition: the record key."""
+    topic: str
+    """Topic of the tree."""
+    partition: int
+    """Partition of the tree."""
+    tree_size: int
+    """Records covered."""
+    end_offset: int
+    """Offset after the last record covered."""
+    root_hash: bytes
+    """Root of the tree (RFC 6962), 32 bytes."""
+    note: str
+    """The checkpoint as a signed note (C2SP tlog-checkpoint and signed-note)."""
+
+
 class CommandRefused(msgspec.Struct, frozen=True, kw_only=True):
     """A command on a job could not be carried out."""
 
