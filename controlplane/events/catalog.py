@@ -49,13 +49,17 @@ DEAD_LETTERS: Final = Topic(
     name="controlplane.deadletters", partitions_like="other", key="topic/partition/offset of the record", readers=_WHOLE_LOG,
 )  # fmt: skip
 JOB_LOGS: Final = Topic(name="controlplane.joblogs", key="job id", partitions_like="other", readers=_WHOLE_LOG)
+CONTROLS: Final = Topic(
+    name="controlplane.controls", key="what is controlled", partitions_like="other",
+    readers=_WHOLE_LOG | {Service.JOBFORGE, Service.GATEWAY},
+)  # fmt: skip
 CHECKPOINTS: Final = Topic(
     name="controlplane.checkpoints", key="topic/partition that is signed", partitions_like="other", readers=_WHOLE_LOG
 )
 
 TOPICS: Final = {
     topic.name: topic
-    for topic in (SUBMISSIONS, ROUTING, PROGRESS, JOBS, RUNNERS, TRUTH, DEAD_LETTERS, JOB_LOGS, CHECKPOINTS)
+    for topic in (SUBMISSIONS, ROUTING, PROGRESS, JOBS, RUNNERS, TRUTH, DEAD_LETTERS, JOB_LOGS, CHECKPOINTS, CONTROLS)
 }  # fmt: skip
 
 
@@ -74,8 +78,13 @@ class EventType(msgspec.Struct, frozen=True, kw_only=True):
         return self.event.__name__
 
 
-def _on(topic: Topic, authors: set[Service], key_field: str, *events: type[msgspec.Struct]) -> list[EventType]:
-    return [EventType(event=e, topic=topic, authors=frozenset(authors), key_field=key_field) for e in events]
+def _on(
+    topic: Topic, authors: set[Service], key_field: str, *events: type[msgspec.Struct], schema_version: int = 1
+) -> list[EventType]:
+    return [
+        EventType(event=e, topic=topic, authors=frozenset(authors), key_field=key_field, schema_version=schema_version)
+        for e in events
+    ]
 
 
 _CALLERS: Final = {Service.GATEWAY, Service.CLIENT, Service.RUNNER}
@@ -86,8 +95,22 @@ EVENT_TYPES: Final = {
     event_type.name: event_type
     for event_type in [
         *_on(
-            SUBMISSIONS, _CALLERS, "job_id",
-            types.JobSubmitted, types.JobCancelRequested, types.JobRetryRequested, types.JobReprioritiseRequested,
+            SUBMISSIONS, _CALLERS | _JOBFORGE, "job_id",
+            types.JobSubmitted, types.JobRetryRequested,
+            schema_version=2,
+        ),
+        *_on(
+            SUBMISSIONS, _CALLERS | _JOBFORGE, "job_id",
+            types.JobCancelRequested, types.JobReprioritiseRequested,
+        ),
+        *_on(
+            CONTROLS, {Service.GATEWAY}, "subject",
+            types.LimitDeclared, types.ShareDeclared, types.PauseDeclared, types.ScheduleDeclared, types.ScheduleRemoved,
+            types.BulkRequested,
+        ),
+        *_on(
+            CONTROLS, _JOBFORGE, "subject",
+            types.ScheduleFired, types.BulkApplied, types.AdmissionChanged, types.BreakerChanged,
         ),
         *_on(ROUTING, _JOBFORGE, "job_id", types.JobRouted, types.AttemptRevoked),
         *_on(
@@ -98,7 +121,7 @@ EVENT_TYPES: Final = {
         *_on(
             JOBS, _JOBFORGE, "job_id",
             types.JobAccepted, types.JobRejected, types.JobRetryScheduled, types.AttemptLost, types.ObservationRefused,
-            types.CommandRefused, types.JobReprioritised, types.JobCompleted, types.JobFailed, types.JobCancelled,
+            types.CommandRefused, types.JobReprioritised, types.JobRetried, types.JobCompleted, types.JobFailed, types.JobCancelled,
         ),
         *_on(JOBS, _JOBFORGE, "alert_id", types.AlertRaised, types.AlertCleared),
         *_on(
@@ -114,6 +137,7 @@ EVENT_TYPES: Final = {
             DEAD_LETTERS, {Service.JOBFORGE, Service.TRUTHCORE}, "position",
             types.RecordRefused,
         ),
+        *_on(DEAD_LETTERS, {Service.GATEWAY}, "position", types.DeadLetterSettled),
         *_on(JOB_LOGS, _RUNNER, "job_id", types.JobLogged),
         *_on(CHECKPOINTS, {Service.NOTARY}, "origin", types.CheckpointSigned),
     ]

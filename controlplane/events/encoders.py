@@ -41,6 +41,20 @@ def encode_EventHeader(event: types.EventHeader) -> bytes:
     )
 
 
+def encode_AdmissionChanged(event: types.AdmissionChanged) -> bytes:
+    return b"".join(
+        (
+            encode_EventHeader(event.header),
+            text(event.subject),
+            boolean(event.open),
+            text(event.reason),
+            long(event.in_flight),
+            long(event.limit),
+            double(event.retry_after_seconds),
+        )
+    )
+
+
 def encode_AlertCleared(event: types.AlertCleared) -> bytes:
     return b"".join(
         (
@@ -285,6 +299,55 @@ def encode_AttemptSucceeded(event: types.AttemptSucceeded) -> bytes:
     )
 
 
+def encode_BreakerChanged(event: types.BreakerChanged) -> bytes:
+    return b"".join(
+        (
+            encode_EventHeader(event.header),
+            text(event.subject),
+            text(event.state),
+            long(event.failures),
+            long(event.successes),
+            NULL if (until := event.until) is None else PRESENT + long(until),
+            long(event.openings),
+            text(event.reason),
+        )
+    )
+
+
+def encode_BulkApplied(event: types.BulkApplied) -> bytes:
+    return b"".join(
+        (
+            encode_EventHeader(event.header),
+            text(event.subject),
+            text(event.bulk_id),
+            long(event.partition),
+            long(event.matched),
+            long(event.refused),
+        )
+    )
+
+
+def encode_BulkRequested(event: types.BulkRequested) -> bytes:
+    return b"".join(
+        (
+            encode_EventHeader(event.header),
+            text(event.subject),
+            text(event.bulk_id),
+            text(event.action),
+            NULL if (job_type := event.job_type) is None else PRESENT + text(job_type),
+            NULL if (pool := event.pool) is None else PRESENT + text(pool),
+            NULL if (tenant := event.tenant) is None else PRESENT + text(tenant),
+            NULL if (phase := event.phase) is None else PRESENT + text(phase),
+            NULL if (correlation_id := event.correlation_id) is None else PRESENT + text(correlation_id),
+            NULL if (schedule_id := event.schedule_id) is None else PRESENT + text(schedule_id),
+            NULL if (key := event.key) is None else PRESENT + text(key),
+            NULL if (priority := event.priority) is None else PRESENT + long(priority),
+            boolean(event.kill),
+            text(event.reason),
+        )
+    )
+
+
 def encode_RetryPolicy(event: types.RetryPolicy) -> bytes:
     return b"".join(
         (
@@ -346,6 +409,17 @@ def encode_CommandRefused(event: types.CommandRefused) -> bytes:
             text(event.job_id),
             text(event.command),
             encode_ErrorEnvelope(event.error),
+        )
+    )
+
+
+def encode_DeadLetterSettled(event: types.DeadLetterSettled) -> bytes:
+    return b"".join(
+        (
+            encode_EventHeader(event.header),
+            encode_LogPosition(event.position),
+            NULL if (redriven_to := event.redriven_to) is None else PRESENT + encode_LogPosition(redriven_to),
+            text(event.reason),
         )
     )
 
@@ -491,12 +565,24 @@ def encode_JobReprioritised(event: types.JobReprioritised) -> bytes:
     )
 
 
+def encode_JobRetried(event: types.JobRetried) -> bytes:
+    return b"".join(
+        (
+            encode_EventHeader(event.header),
+            text(event.job_id),
+            NULL if (retry_job_id := event.retry_job_id) is None else PRESENT + text(retry_job_id),
+            text(event.reason),
+        )
+    )
+
+
 def encode_JobRetryRequested(event: types.JobRetryRequested) -> bytes:
     return b"".join(
         (
             encode_EventHeader(event.header),
             text(event.job_id),
             text(event.reason),
+            NULL if (submission := event.submission) is None else PRESENT + encode_LogPosition(submission),
         )
     )
 
@@ -589,6 +675,39 @@ def encode_JobSubmitted(event: types.JobSubmitted) -> bytes:
             NULL if (parent := event.parent) is None else PRESENT + encode_ParentJob(parent),
             NULL if (schedule_id := event.schedule_id) is None else PRESENT + text(schedule_id),
             NULL if (idempotency_key := event.idempotency_key) is None else PRESENT + text(idempotency_key),
+            NULL if (retry_of := event.retry_of) is None else PRESENT + text(retry_of),
+        )
+    )
+
+
+def encode_JobTemplate(event: types.JobTemplate) -> bytes:
+    return b"".join(
+        (
+            text(event.job_type),
+            long(event.contract_major),
+            encode_Content(event.payload),
+            text(event.pool),
+            long(event.priority),
+            mapping(event.required_labels, text),
+            mapping(event.preferred_labels, text),
+            NULL if (slots := event.slots) is None else PRESENT + long(slots),
+            NULL if (retry := event.retry) is None else PRESENT + encode_RetryPolicy(retry),
+            NULL if (timeouts := event.timeouts) is None else PRESENT + encode_Timeouts(timeouts),
+            NULL if (concurrency_key := event.concurrency_key) is None else PRESENT + text(concurrency_key),
+            NULL if (rate_key := event.rate_key) is None else PRESENT + text(rate_key),
+        )
+    )
+
+
+def encode_LimitDeclared(event: types.LimitDeclared) -> bytes:
+    return b"".join(
+        (
+            encode_EventHeader(event.header),
+            text(event.subject),
+            NULL if (max_running := event.max_running) is None else PRESENT + long(max_running),
+            NULL if (starts := event.starts) is None else PRESENT + long(starts),
+            double(event.period_seconds),
+            text(event.reason),
         )
     )
 
@@ -601,6 +720,17 @@ def encode_ObservationRefused(event: types.ObservationRefused) -> bytes:
             text(event.attempt_id),
             text(event.observation),
             encode_ErrorEnvelope(event.error),
+        )
+    )
+
+
+def encode_PauseDeclared(event: types.PauseDeclared) -> bytes:
+    return b"".join(
+        (
+            encode_EventHeader(event.header),
+            text(event.subject),
+            boolean(event.paused),
+            text(event.reason),
         )
     )
 
@@ -678,6 +808,57 @@ def encode_RunnerRegistered(event: types.RunnerRegistered) -> bytes:
             array(event.capabilities, encode_Capability),
             long(event.inbox_partition),
             double(event.heartbeat_seconds),
+        )
+    )
+
+
+def encode_ScheduleDeclared(event: types.ScheduleDeclared) -> bytes:
+    return b"".join(
+        (
+            encode_EventHeader(event.header),
+            text(event.subject),
+            text(event.schedule_id),
+            text(event.cron),
+            text(event.time_zone),
+            encode_JobTemplate(event.job),
+            boolean(event.overlap),
+            double(event.catch_up_seconds),
+            boolean(event.paused),
+        )
+    )
+
+
+def encode_ScheduleFired(event: types.ScheduleFired) -> bytes:
+    return b"".join(
+        (
+            encode_EventHeader(event.header),
+            text(event.subject),
+            text(event.schedule_id),
+            long(event.due_at),
+            NULL if (job_id := event.job_id) is None else PRESENT + text(job_id),
+            long(event.missed),
+            text(event.reason),
+        )
+    )
+
+
+def encode_ScheduleRemoved(event: types.ScheduleRemoved) -> bytes:
+    return b"".join(
+        (
+            encode_EventHeader(event.header),
+            text(event.subject),
+            text(event.schedule_id),
+            text(event.reason),
+        )
+    )
+
+
+def encode_ShareDeclared(event: types.ShareDeclared) -> bytes:
+    return b"".join(
+        (
+            encode_EventHeader(event.header),
+            text(event.subject),
+            double(event.weight),
         )
     )
 

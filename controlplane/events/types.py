@@ -46,6 +46,25 @@ class EventHeader(msgspec.Struct, frozen=True, kw_only=True):
     """Who asked for it: the identity of the client or operator."""
 
 
+class AdmissionChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """New submissions are refused from now on, or admitted again; what runs goes on either way."""
+
+    header: EventHeader
+    """Identity, time, cause, producer."""
+    subject: str
+    """admission."""
+    open: bool
+    """Whether submissions are admitted."""
+    reason: str
+    """Why, for a person."""
+    in_flight: int
+    """Jobs accepted and not concluded."""
+    limit: int
+    """How many may be."""
+    retry_after_seconds: float = 2.0
+    """When to try again."""
+
+
 class AlertCleared(msgspec.Struct, frozen=True, kw_only=True):
     """The condition of an alert ended."""
 
@@ -342,6 +361,77 @@ class AttemptSucceeded(msgspec.Struct, frozen=True, kw_only=True):
     """Run time of the handler."""
 
 
+class BreakerChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """A circuit breaker opened, tries again, or closed."""
+
+    header: EventHeader
+    """Identity, time, cause, producer."""
+    subject: str
+    """breaker:type:JOB_TYPE or breaker:runner:RUNNER_ID."""
+    state: str
+    """CLOSED, OPEN or HALF_OPEN."""
+    failures: int
+    """Failures of the destination's own that were counted."""
+    successes: int
+    """Successes that were counted beside them."""
+    until: int | None = None
+    """OPEN: when it tries again."""
+    openings: int = 0
+    """How many times in a row it opened."""
+    reason: str
+    """Why, for a person."""
+
+
+class BulkApplied(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a bulk command in one partition of jobs."""
+
+    header: EventHeader
+    """Identity, time, cause, producer."""
+    subject: str
+    """bulk:ID."""
+    bulk_id: str
+    """The command."""
+    partition: int
+    """Partition of jobs."""
+    matched: int
+    """Jobs that the query found."""
+    refused: int
+    """Of those, jobs whose state did not allow it."""
+
+
+class BulkRequested(msgspec.Struct, frozen=True, kw_only=True):
+    """One command for every job that a query finds, applied by the server to the jobs that were submitted before it."""
+
+    header: EventHeader
+    """Identity, time, cause, producer."""
+    subject: str
+    """bulk:ID."""
+    bulk_id: str
+    """The command."""
+    action: str
+    """cancel, retry or reprioritise."""
+    job_type: str | None = None
+    """Only jobs of this type."""
+    pool: str | None = None
+    """Only jobs of this pool."""
+    tenant: str | None = None
+    """Only jobs of this tenant."""
+    phase: str | None = None
+    """Only jobs in this phase."""
+    correlation_id: str | None = None
+    """Only jobs of this chain."""
+    schedule_id: str | None = None
+    """Only jobs of this schedule."""
+    key: str | None = None
+    """Only jobs under this concurrency or rate key."""
+    priority: int | None = None
+    """Where reprioritised jobs shall stand, 0 to 9."""
+    kill: bool = False
+    """Cancel: conclude at once, even if the runner does not answer."""
+    reason: str = ""
+    """Why, for a person."""
+
+
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How often and how soon failed attempts are repeated: exponential backoff with full jitter."""
 
@@ -420,6 +510,19 @@ class CommandRefused(msgspec.Struct, frozen=True, kw_only=True):
     """Event type of the command."""
     error: ErrorEnvelope
     """Why."""
+
+
+class DeadLetterSettled(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody dealt with a dead letter: sent its record again, or gave it up."""
+
+    header: EventHeader
+    """Identity, time, cause, producer."""
+    position: LogPosition
+    """Where the refused record stands."""
+    redriven_to: LogPosition | None = None
+    """Where it was sent again; null: it was given up."""
+    reason: str = ""
+    """Why, for a person."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -589,6 +692,19 @@ class JobReprioritised(msgspec.Struct, frozen=True, kw_only=True):
     """0 (least) to 9 (critical)."""
 
 
+class JobRetried(msgspec.Struct, frozen=True, kw_only=True):
+    """A retry that somebody asked for was granted."""
+
+    header: EventHeader
+    """Identity, time, cause, producer."""
+    job_id: str
+    """The job."""
+    retry_job_id: str | None = None
+    """The new job that does the same work; null: the job itself runs again, now."""
+    reason: str = ""
+    """Why, for a person."""
+
+
 class JobRetryRequested(msgspec.Struct, frozen=True, kw_only=True):
     """Somebody asks for a concluded job to run again."""
 
@@ -598,6 +714,8 @@ class JobRetryRequested(msgspec.Struct, frozen=True, kw_only=True):
     """The job."""
     reason: str = ""
     """Why, for a person."""
+    submission: LogPosition | None = None
+    """Where the job was submitted, for a job that JobForge no longer knows."""
 
 
 class JobRetryScheduled(msgspec.Struct, frozen=True, kw_only=True):
@@ -728,6 +846,54 @@ class JobSubmitted(msgspec.Struct, frozen=True, kw_only=True):
     """Schedule that submitted it."""
     idempotency_key: str | None = None
     """Key that the client retried under."""
+    retry_of: str | None = None
+    """Job whose work it does again."""
+
+
+class JobTemplate(msgspec.Struct, frozen=True, kw_only=True):
+    """What a schedule submits: a job without an id and a time."""
+
+    job_type: str
+    """What is to be done."""
+    contract_major: int = 1
+    """Major version of the job type contract."""
+    payload: Content
+    """Input of the handler."""
+    pool: str = "default"
+    """Scheduling pool."""
+    priority: int = 5
+    """0 (least) to 9 (critical)."""
+    required_labels: dict[str, str] = {}
+    """Labels that a runner must have."""
+    preferred_labels: dict[str, str] = {}
+    """Labels that a runner had better have."""
+    slots: int | None = None
+    """Slots that it takes; null: as the capability says."""
+    retry: RetryPolicy | None = None
+    """Policy; null: as the capability says."""
+    timeouts: Timeouts | None = None
+    """Limits; null: as the capability says."""
+    concurrency_key: str | None = None
+    """Key whose concurrency limit it shares."""
+    rate_key: str | None = None
+    """Key whose rate limit it shares."""
+
+
+class LimitDeclared(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of something may run at once, and how often it may start; both null: no limit any more."""
+
+    header: EventHeader
+    """Identity, time, cause, producer."""
+    subject: str
+    """What is limited: key:NAME, type:JOB_TYPE or tenant:NAME; a NAME that ends in * stands for every name that begins so, each with a limit of its own."""
+    max_running: int | None = None
+    """Attempts that may run at once."""
+    starts: int | None = None
+    """Attempts that may start in each period."""
+    period_seconds: float = 1.0
+    """Length of the period."""
+    reason: str = ""
+    """Why, for a person."""
 
 
 class ObservationRefused(msgspec.Struct, frozen=True, kw_only=True):
@@ -743,6 +909,19 @@ class ObservationRefused(msgspec.Struct, frozen=True, kw_only=True):
     """Event type of the observation."""
     error: ErrorEnvelope
     """Why."""
+
+
+class PauseDeclared(msgspec.Struct, frozen=True, kw_only=True):
+    """Routing of a pool or of a job type stops, or goes on."""
+
+    header: EventHeader
+    """Identity, time, cause, producer."""
+    subject: str
+    """pool:NAME or type:JOB_TYPE."""
+    paused: bool
+    """Whether it is paused from now on."""
+    reason: str = ""
+    """Why, for a person."""
 
 
 class PredicateDeclared(msgspec.Struct, frozen=True, kw_only=True):
@@ -843,6 +1022,72 @@ class RunnerRegistered(msgspec.Struct, frozen=True, kw_only=True):
     """Partition of routing that it reads."""
     heartbeat_seconds: float
     """Interval of its heartbeats."""
+
+
+class ScheduleDeclared(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs are to be submitted at the times of a cron expression, from now on."""
+
+    header: EventHeader
+    """Identity, time, cause, producer."""
+    subject: str
+    """schedule:ID."""
+    schedule_id: str
+    """The schedule."""
+    cron: str
+    """Five fields, or six with seconds first, as crontab(5) has them."""
+    time_zone: str = "UTC"
+    """IANA name of the zone that the fields are in."""
+    job: JobTemplate
+    """What is submitted each time."""
+    overlap: bool = True
+    """Whether a job may be submitted while the one before is not concluded."""
+    catch_up_seconds: float = 60.0
+    """A time that was missed by more than this is left out."""
+    paused: bool = False
+    """Whether it rests."""
+
+
+class ScheduleFired(msgspec.Struct, frozen=True, kw_only=True):
+    """A time of a schedule came."""
+
+    header: EventHeader
+    """Identity, time, cause, producer."""
+    subject: str
+    """schedule:ID."""
+    schedule_id: str
+    """The schedule."""
+    due_at: int
+    """The time."""
+    job_id: str | None = None
+    """The job that was submitted; null: none was."""
+    missed: int = 0
+    """Earlier times that were left out because they were too long ago."""
+    reason: str = ""
+    """Why no job was submitted, for a person."""
+
+
+class ScheduleRemoved(msgspec.Struct, frozen=True, kw_only=True):
+    """A schedule ends."""
+
+    header: EventHeader
+    """Identity, time, cause, producer."""
+    subject: str
+    """schedule:ID."""
+    schedule_id: str
+    """The schedule."""
+    reason: str = ""
+    """Why, for a person."""
+
+
+class ShareDeclared(msgspec.Struct, frozen=True, kw_only=True):
+    """A tenant's weight where tenants compete for the runners of a pool."""
+
+    header: EventHeader
+    """Identity, time, cause, producer."""
+    subject: str
+    """tenant:NAME."""
+    weight: float
+    """Its part, relative to the weights of the others; 1 unless declared."""
 
 
 class SourceKind(StrEnum):

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from controlplane.jobforge_agent import recovery
 from controlplane.jobforge_agent.batch import Consumed, cause_of, consume, dead_letter, decide_batch, job_ids
 from controlplane.jobforge_agent.changes import Changes
 from controlplane.jobforge_agent.decide import Context, Decision, new_job
+from controlplane.jobforge_agent.moments import Now, elapsed, wall_clock
 from controlplane.jobforge_agent.outbox import Outbox
 from controlplane.jobforge_agent.router import Router
 from controlplane.jobforge_agent.state import Job
@@ -50,8 +50,9 @@ class Agent:
     """What one JobForge instance does with its partitions."""
 
     def __init__(
-        self, connection: LogConnection, store: Store, producer: LogProducer, outbox: Outbox, router: Router, group: str
-    ) -> None:
+        self, connection: LogConnection, store: Store, producer: LogProducer, outbox: Outbox, router: Router, group: str,
+        *, now: Now = wall_clock,
+    ) -> None:  # fmt: skip
         """Prepare an agent that owns nothing yet."""
         self._connection = connection
         self._store = store
@@ -59,6 +60,7 @@ class Agent:
         self._outbox = outbox
         self._router = router
         self._group = group
+        self._now = now
         self._registry = Registry({})
         self._registry_version = -1
         self._positions: dict[Partition, int] = {}
@@ -70,7 +72,7 @@ class Agent:
         self.store_answers = True
         self.assigned = False
         """Whether the group gave this instance its partitions, if only none, and it took them over."""
-        self.owned_since = time.monotonic()
+        self.owned_since = 0.0
         self.last_progress = 0.0
 
     @property
@@ -136,7 +138,7 @@ class Agent:
                     taken.append((place[1], self._consumed(fresh)))
             if taken:
                 await self._patiently(lambda: self._decide(taken, expect))
-        self.last_progress = time.monotonic()
+        self.last_progress = elapsed()
 
     async def take_runners(self, records: Sequence[Any]) -> None:
         """Note what runners say of themselves; returns when it is stored."""
@@ -160,7 +162,7 @@ class Agent:
             else:
                 if not self.store_answers:
                     logger.warning("The schedule store answers again.")
-                    self.owned_since = time.monotonic()
+                    self.owned_since = elapsed()
                 self.store_answers = True
                 return
 
@@ -199,7 +201,7 @@ class Agent:
                     return
 
     def _timer_context(self, job: Job) -> Context:
-        now = Instant(time.time_ns() // 1000)
+        now = self._now()
         return Context(
             cause=job.cause, now=now, registry=self._registry, producer=self._producer.identity, partition=job.partition
         )
@@ -309,7 +311,7 @@ class Agent:
             await reader.stop()
         self._waiting.clear()  # Of the assignment before; its records come again where they are due.
         self._positions = {one: position or 0 for one, position in stored.items() if one in assigned}
-        self.owned_since = time.monotonic()
+        self.owned_since = elapsed()
         self.assigned = True
         logger.info("Owns job partitions %s.", owned)
         return dict(self._positions)
@@ -317,7 +319,7 @@ class Agent:
     async def _take_over_runners(
         self, reader: LogReader, places: Sequence[Partition], stored: dict[Partition, int | None]
     ) -> None:
-        since = time.time_ns() // 1_000_000 - REGISTRATIONS_SINCE_MILLISECONDS
+        since = self._now() // 1000 - REGISTRATIONS_SINCE_MILLISECONDS
         fresh = not await self._store.runners()
         if fresh:
             everywhere = [(RUNNERS.name, number) for number in range(self._producer.partitions(RUNNERS.name))]
@@ -339,7 +341,7 @@ class Agent:
         submissions, progress = (SUBMISSIONS.name, number), (PROGRESS.name, number)
         routing = self._producer.partitions(ROUTING.name)
         if stored[submissions] is not None and stored[progress] is not None:
-            lately = time.time_ns() // 1_000_000 - REGISTRATIONS_SINCE_MILLISECONDS
+            lately = self._now() // 1000 - REGISTRATIONS_SINCE_MILLISECONDS
             decided = await recovery.recorded_decisions(reader, number, lately, 0)
             if not recovery.behind(decided.values(), stored):
                 return

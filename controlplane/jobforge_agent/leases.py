@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from typing import Final
 
 import redis
@@ -11,6 +10,7 @@ from controlplane.events.catalog import SUBMISSIONS
 from controlplane.events.identity import partition_of
 from controlplane.jobforge_agent.agent import Agent
 from controlplane.jobforge_agent.decide import Context, Decision, on_due, on_lost
+from controlplane.jobforge_agent.moments import Now, elapsed, wall_clock
 from controlplane.jobforge_agent.outbox import Outbox
 from controlplane.jobforge_agent.state import SECOND, Job
 from controlplane.jobforge_agent.store import Store
@@ -28,15 +28,12 @@ CAUGHT_UP_SECONDS: Final = 1.0
 logger = logging.getLogger(__name__)
 
 
-def _now() -> int:
-    return time.time_ns() // 1000
-
-
 class Clock:
     """The timers of one instance; each looks up what is due and decides nothing by itself."""
 
     def __init__(
-        self, agent: Agent, store: Store, outbox: Outbox, connection: LogConnection, *, group: str, lease_seconds: float, partitions: int
+        self, agent: Agent, store: Store, outbox: Outbox, connection: LogConnection, *, group: str, lease_seconds: float, partitions: int,
+        now: Now = wall_clock,
     ) -> None:  # fmt: skip
         """Prepare the timers; `partitions` is the number of job partitions."""
         self._agent = agent
@@ -47,6 +44,7 @@ class Clock:
         self._lease_micros = int(lease_seconds * SECOND)
         self._lease_seconds = lease_seconds
         self._partitions = partitions
+        self._now = now
 
     async def run_due(self) -> None:
         """Queue delayed and retried jobs when their time comes, and conclude what took too long."""
@@ -54,7 +52,7 @@ class Clock:
             await asyncio.sleep(DUE_EVERY_SECONDS)
             try:
                 for partition in self._agent.partitions:
-                    if ids := await self._store.due(partition, _now(), DUE_AT_ONCE):
+                    if ids := await self._store.due(partition, self._now(), DUE_AT_ONCE):
                         await self._agent.decide_jobs(partition, ids, on_due)
             except redis.RedisError as error:
                 logger.debug("Timers wait for the store: %s", error)
@@ -64,23 +62,23 @@ class Clock:
         while True:
             await asyncio.sleep(LEASES_EVERY_SECONDS)
             try:
-                await self._store.touch(_now())
+                await self._store.touch(self._now())
                 await self._adopt()
                 await self._agent.refresh_runners()  # A runner may have registered with another instance.
                 # After an outage of ours, every lease counts from its end: never expire them all at once.
-                if self._agent.store_answers and time.monotonic() - self._agent.owned_since > self._lease_seconds:
+                if self._agent.store_answers and elapsed() - self._agent.owned_since > self._lease_seconds:
                     await self._end_leases()
             except redis.RedisError as error:
                 logger.debug("Leases wait for the store: %s", error)
 
     async def _adopt(self) -> None:
-        for instance in await self._store.silent_instances(_now() - int(SILENT_INSTANCE_SECONDS * SECOND)):
+        for instance in await self._store.silent_instances(self._now() - int(SILENT_INSTANCE_SECONDS * SECOND)):
             count = await self._outbox.adopt(instance)
             logger.warning("Instance %s is silent: %d decisions published on its behalf.", instance, count)
 
     async def _end_leases(self) -> None:
         beats = await self._store.beats()
-        silent_before = _now() - self._lease_micros
+        silent_before = self._now() - self._lease_micros
         for runner_id in set(beats) | set(await self._store.holders()):
             at, attempts = beats.get(runner_id, (0, ()))
             held = await self._store.held(runner_id)
@@ -91,7 +89,7 @@ class Clock:
                 if not held and runner_id in beats:
                     await self._store.forget_runner(runner_id)
                     await self._agent.refresh_runners()
-            elif time.monotonic() - self._agent.last_progress > CAUGHT_UP_SECONDS:
+            elif elapsed() - self._agent.last_progress > CAUGHT_UP_SECONDS:
                 unknown = {attempt: job for attempt, job in held.items() if attempt not in attempts}
                 await self._end(
                     runner_id, unknown, f"Runner {runner_id} lives, but does not know the attempt.", before=at

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from typing import Final
 
 import msgspec
@@ -11,6 +10,7 @@ from controlplane.events.header import leased_header
 from controlplane.events.identity import Instant, partition_of, random_id
 from controlplane.events.job_contracts import version_of
 from controlplane.events.types import JobRouted, RunnerRegistered
+from controlplane.jobforge_agent.moments import NewId, Now, wall_clock
 from controlplane.jobforge_agent.outbox import Outbox
 from controlplane.jobforge_agent.policy import Assignment, Candidate, Policy
 from controlplane.jobforge_agent.state import SECOND, Job, earliest
@@ -37,8 +37,9 @@ class Router:
     """Routes for as long as `run` runs."""
 
     def __init__(
-        self, store: Store, outbox: Outbox, producer: LogProducer, *, policy: Policy, lease_seconds: float
-    ) -> None:
+        self, store: Store, outbox: Outbox, producer: LogProducer, *, policy: Policy, lease_seconds: float,
+        now: Now = wall_clock, new_id: NewId = random_id,
+    ) -> None:  # fmt: skip
         """Prepare a router; nobody is known yet."""
         self.wake = asyncio.Event()
         self._store = store
@@ -46,6 +47,8 @@ class Router:
         self._producer = producer
         self._policy = policy
         self._lease_seconds = lease_seconds
+        self._now = now
+        self._new_id = new_id
         self._runners: dict[str, RunnerRegistered] = {}
 
     def update(self, runners: dict[str, RunnerRegistered], beats: dict[str, Beat], draining: set[str]) -> None:
@@ -62,7 +65,7 @@ class Router:
         if not jobs:
             return 0
         candidates = {name: candidate(runner, busy.get(name, 0)) for name, runner in self._runners.items()}
-        now = Instant(time.time_ns() // 1000)
+        now = self._now()
         claims = [self._claim(one, now) for one in self._policy(jobs, candidates)]
         if not claims:
             return 0
@@ -74,7 +77,7 @@ class Router:
 
     def _claim(self, assignment: Assignment, now: Instant) -> Claim:
         job, runner_id = assignment.job, assignment.runner_id
-        attempt_id = random_id()
+        attempt_id = self._new_id()
         limit = now + job.attempt_timeout_micros if job.attempt_timeout_micros else None
         leased: Job = msgspec.structs.replace(
             job, phase=Phase.ROUTED, attempt_id=attempt_id, attempt_number=job.attempt_number + 1, runner_id=runner_id,
