@@ -150,11 +150,16 @@ class Vote(Model):
 
     assertion_id: str
     source: str
+    source_kind: str | None = None
     confidence: float
     reliability: float
+    strength: float = Field(description="Reliability of the source times its own confidence.")
     log_time: datetime
     position: PositionText
     job_id: str | None
+    attempt_id: str | None = None
+    valid_from: datetime | None = Field(None, description="Since when it holds; null: from the log time on.")
+    valid_to: datetime | None = None
 
 
 class Candidate(Model):
@@ -162,9 +167,30 @@ class Candidate(Model):
 
     value: Any
     kind: str
+    text: str = Field(description="Canonical text of the value: votes with the same text and unit agree.")
     unit: str | None
     probability: float
     votes: list[Vote]
+    against: list[str] = Field([], description="Sources that say another value, where only one can be true.")
+
+
+class IgnoredVote(Model):
+    """An assertion that breaks the predicate's contract, and how; it is kept, and does not count."""
+
+    vote: Vote
+    value: Any
+    reason: str
+
+
+class ContractView(Model):
+    """What holds for a predicate: declared, or by the stated defaults."""
+
+    value_kind: str | None
+    cardinality: str
+    rule: str
+    unit: str | None
+    many: bool
+    declared_at: PositionText | None
 
 
 class TruthView(Model):
@@ -179,6 +205,9 @@ class TruthView(Model):
     rule: str
     conflict: bool
     candidates: list[Candidate]
+    contract: ContractView
+    ignored: list[IgnoredVote] = []
+    explanation: str
 
 
 class CausationNode(Model):

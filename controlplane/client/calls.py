@@ -65,6 +65,12 @@ class TruthQuery(Reading):
     """How truths are chosen: by the source's belief, by what the log knew, by when they hold."""
 
     min_confidence: NotRequired[float | None]
+    max_confidence: NotRequired[float | None]
+    value: NotRequired[str | None]
+    source: NotRequired[str | None]
+    conflict: NotRequired[bool | None]
+    since: NotRequired[datetime | str | None]
+    until: NotRequired[datetime | str | None]
     as_of: NotRequired[datetime | str | None]
     valid_at: NotRequired[datetime | str | None]
 
@@ -192,6 +198,11 @@ def retract(assertion_id: str, body: Mapping[str, Any]) -> Call[Acknowledgement]
 def declare_predicate(body: Mapping[str, Any]) -> Call[Acknowledgement]:
     """Return the call that declares a predicate."""
     return call("POST", "/v1/predicates", Acknowledgement.model_validate_json, body=body)
+
+
+def declare_source(body: Mapping[str, Any]) -> Call[Acknowledgement]:
+    """Return the call that declares how reliable a source is."""
+    return call("POST", "/v1/sources", Acknowledgement.model_validate_json, body=body)
 
 
 def why(reference: Mapping[str, Any], reading: Reading) -> Call[CausationAnswer]:

@@ -257,6 +257,10 @@ class Client:
         """Declare how a predicate's competing assertions are fused."""
         return self.ask(calls.declare_predicate({"predicate": predicate, **contract}))
 
+    def declare_source(self, source: str, reliability: float, reason: str = "") -> Acknowledgement:
+        """Declare how reliable a source is, in [0, 1]: the weight of its votes."""
+        return self.ask(calls.declare_source({"source": source, "reliability": reliability, "reason": reason}))
+
     # The log
 
     def why(self, *, event: str | None = None, job: str | None = None, assertion: str | None = None, **reading: Unpack[Reading]) -> CausationAnswer:  # fmt: skip

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Annotated, Any, Final, cast
 
 import msgspec
@@ -12,13 +13,13 @@ from starlette.types import Receive, Scope, Send
 
 from controlplane.api.models import Acknowledgement, Identifier, JobRequest, Model
 from controlplane.api.problems import Refused, problem_fields, refused
-from controlplane.api.submissions import OptionInvalid, job_submitted, json_content
+from controlplane.api.submissions import OptionInvalid, instant_of, job_submitted, json_content
 from controlplane.contents import ContentStore
 from controlplane.events import types
 from controlplane.events.errors import envelope
 from controlplane.events.header import outside_header
 from controlplane.events.identity import Instant, name_based_id, random_id
-from controlplane.events.types import Cardinality, FusionRule
+from controlplane.events.types import Cardinality, FusionRule, ValueKind
 from controlplane.events.values import ValueInvalid, typed_value
 from controlplane.gateway.capabilities import Capabilities
 from controlplane.log.positions import position_text
@@ -59,7 +60,13 @@ class AssertionRequest(Model):
     subject: str = Field(min_length=1, max_length=512, examples=["module:json"])
     predicate: Identifier
     value: Any
+    kind: ValueKind | None = Field(
+        None,
+        description="How to read the value: INSTANT takes RFC 3339 text, REFERENCE a subject; by default what it is as JSON.",
+    )
     unit: str | None = None
+    valid_from: datetime | None = Field(None, description="Since when it holds; by default from the log time on.")
+    valid_to: datetime | None = Field(None, description="Until when, not included; by default open.")
     confidence: float = Field(1.0, ge=0, le=1)
     source: Identifier = CLIENT_NAME
     assertion_id: Identifier | None = Field(
@@ -78,10 +85,19 @@ class RetractionRequest(Model):
     reason: str = Field("", max_length=1000)
 
 
+class SourceRequest(Model):
+    """How much a source is trusted."""
+
+    source: str = Field(min_length=1, max_length=512, examples=["runner media/image.thumbnail@1"])
+    reliability: float = Field(ge=0, le=1, description="Weight of its votes; 0 means that they say nothing.")
+    reason: str = Field("", max_length=1000)
+
+
 class PredicateRequest(Model):
     """The contract of a predicate."""
 
     predicate: Identifier
+    value_kind: ValueKind | None = Field(None, description="Type of its object; by default any.")
     cardinality: Cardinality = Cardinality.UNDECLARED
     rule: FusionRule = FusionRule.DEFAULT
     unit: str | None = None
@@ -248,15 +264,22 @@ async def assert_truth(request: Request, body: AssertionRequest) -> Acknowledgem
     """Assert something of a subject; the answer's event id is the assertion id."""
     door = _door(request)
     try:
-        value = typed_value(body.value, unit=body.unit)
+        value = typed_value(body.value, kind=body.kind, unit=body.unit)
+        since = None if body.valid_from is None else instant_of(body.valid_from, "valid_from")
+        until = None if body.valid_to is None else instant_of(body.valid_to, "valid_to")
     except ValueInvalid as error:
         raise refused("request_invalid", str(error), field="value") from error
+    except OptionInvalid as error:
+        raise refused("request_invalid", str(error), field="valid_from") from error
+    if since is not None and until is not None and until <= since:
+        what = f"Expected valid_to after valid_from, but found {body.valid_from} and {body.valid_to}."
+        raise refused("request_invalid", what, field="valid_to")
     identity = body.assertion_id or random_id()
     event = types.TruthAsserted(
         header=outside_header("TruthAsserted", identity, door.producer.identity, _now(), tenant=body.tenant, actor=body.source),
         subject=body.subject, predicate=body.predicate, object=value, confidence=body.confidence,
         source=types.Source(kind=types.SourceKind.CLIENT, name=body.source),
-        evidence=types.Evidence(inputs=tuple(body.inputs)), supersedes=body.supersedes,
+        evidence=types.Evidence(inputs=tuple(body.inputs)), supersedes=body.supersedes, valid_from=since, valid_to=until,
     )  # fmt: skip
     return await _acknowledged(door, event)
 
@@ -279,5 +302,17 @@ async def declare_predicate(request: Request, body: PredicateRequest) -> Acknowl
     event = types.PredicateDeclared(
         header=_command_header(door, "PredicateDeclared", body.predicate), subject=f"predicate:{body.predicate}",
         predicate=body.predicate, cardinality=body.cardinality, rule=body.rule, unit=body.unit, description=body.description,
+        value_kind=body.value_kind,
+    )  # fmt: skip
+    return await _acknowledged(door, event)
+
+
+@router.post("/sources", status_code=202, tags=["truths"])
+async def declare_source(request: Request, body: SourceRequest) -> Acknowledgement:
+    """Declare how reliable a source is; answers as of an earlier moment keep the weight of that moment."""
+    door = _door(request)
+    event = types.SourceDeclared(
+        header=_command_header(door, "SourceDeclared", body.source), subject=f"source:{body.source}", source_name=body.source,
+        reliability=body.reliability, reason=body.reason,
     )  # fmt: skip
     return await _acknowledged(door, event)

@@ -10,18 +10,19 @@ from typing import Final
 
 import msgspec
 
+from controlplane.truthcore_projector.contracts import Contract, Value
+
 LARGEST_STRENGTH: Final = 0.999
 
 
 class Ballot(msgspec.Struct, frozen=True, kw_only=True):
     """One source's newest assertion about one (subject, predicate); `order` is its place in the log, later is larger."""
 
-    value: tuple[str, str, str | None]
-    """(kind, canonical text, unit)"""
+    value: Value
     source: str
     confidence: float
     reliability: float
-    order: tuple[int, str, int, int]
+    order: tuple[str, int, int]
 
     @property
     def strength(self) -> float:
@@ -29,7 +30,7 @@ class Ballot(msgspec.Struct, frozen=True, kw_only=True):
         return self.reliability * self.confidence
 
 
-Fused = list[tuple[tuple[str, str, str | None], float]]
+Fused = list[tuple[Value, float]]
 """Values with their probabilities, the truth first."""
 
 
@@ -37,7 +38,7 @@ def _ordered(ballots: Sequence[Ballot]) -> list[Ballot]:
     return sorted(ballots, key=lambda ballot: (ballot.source, ballot.order))
 
 
-def _ranked(ballots: Sequence[Ballot], probability: dict[tuple[str, str, str | None], float]) -> Fused:
+def _ranked(ballots: Sequence[Ballot], probability: dict[Value, float]) -> Fused:
     newest = {value: max(b.order for b in ballots if b.value == value) for value in probability}
     return sorted(probability.items(), key=lambda item: (item[1], newest[item[0]]), reverse=True)
 
@@ -61,7 +62,7 @@ def bayes(ballots: Sequence[Ballot]) -> Fused:
 
 def noisy_or(ballots: Sequence[Ballot]) -> Fused:
     """Return for each value the probability that at least one of its sources is right."""
-    doubt: dict[tuple[str, str, str | None], float] = {}
+    doubt: dict[Value, float] = {}
     for ballot in _ordered(ballots):
         doubt[ballot.value] = doubt.get(ballot.value, 1.0) * (1 - ballot.strength)
     return _ranked(ballots, {value: 1 - one for value, one in doubt.items()})
@@ -88,8 +89,12 @@ RULES: Final[dict[str, Callable[[Sequence[Ballot]], Fused]]] = {
 }  # fmt: skip
 
 
-def rule_of(declared_rule: str | None, cardinality: str | None) -> str:
-    """Return the rule in force: the declared one, or the default of the declared cardinality; `LATEST` for the undeclared."""
-    if declared_rule not in (None, "DEFAULT"):
-        return str(declared_rule)
-    return {"SINGLE": "BAYES", "MULTIPLE": "NOISY_OR"}.get(cardinality or "", "LATEST")
+def fuse(contract: Contract, ballots: Sequence[Ballot]) -> Fused:
+    """Return the values by the contract's rule: together, or, where many are true at once, each by itself."""
+    rule = RULES[contract.rule]
+    if not contract.many:
+        return rule(ballots)
+    alone: dict[Value, list[Ballot]] = {}
+    for ballot in ballots:
+        alone.setdefault(ballot.value, []).append(ballot)
+    return _ranked(ballots, {value: rule(some)[0][1] for value, some in alone.items()})

@@ -1,37 +1,27 @@
 """The queries over HTTP: the read paths of the gateway, served by the process that owns the database."""
 
-from collections.abc import Awaitable, Callable
-from datetime import datetime
+from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import anyio.to_thread
 import duckdb
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, Request
 from fastapi import Path as PathField
 
 from controlplane import __version__
 from controlplane.api import models
-from controlplane.api.problems import Refused, add_problem_handlers, refused
+from controlplane.api.problems import add_problem_handlers, refused
 from controlplane.log.positions import Partition, PositionInvalid, parse_position
 from controlplane.telemetry.health import Check, health_routes
 from controlplane.truthcore_projector import queries
+from controlplane.truthcore_projector.asking import Asked, Limit, MinPosition, WaitSeconds, cursor_from, missing
 from controlplane.truthcore_projector.digest import digest
+from controlplane.truthcore_projector.http_truths import add_truths
 from controlplane.truthcore_projector.projector import Projector
 from controlplane.truthcore_projector.sql import select
 from controlplane.truthcore_projector.store import Store, positions_in
-from controlplane.truthcore_projector.truths import AsOf, as_of_text, truth_cursor, truth_page
 
 T = TypeVar("T")
-
-Limit = Annotated[int, Query(ge=1, le=1000)]
-MinPosition = Annotated[
-    list[str] | None, Query(description="topic/partition/offset that the answer must reflect; repeatable.")
-]
-WaitSeconds = Annotated[float, Query(ge=0, le=30)]
-AsOfText = Annotated[
-    str | None,
-    Query(description="What the log knew: a time (RFC 3339), or positions topic/partition/offset, comma-separated, each included."),
-]  # fmt: skip
 
 
 def create_app(store: Store, projector: Projector, checks: dict[str, Check]) -> FastAPI:
@@ -54,15 +44,10 @@ def create_app(store: Store, projector: Projector, checks: dict[str, Check]) -> 
 
     _add_jobs(app, asked)
     _add_events(app, asked)
-    _add_truths(app, asked)
+    add_truths(app, asked)
     _add_audit(app, asked)
     app.router.routes.extend(health_routes("truthcore", checks))
     return app
-
-
-Asked = Callable[
-    [list[str] | None, float, Callable[[duckdb.DuckDBPyConnection], Any]], Awaitable[tuple[Any, models.Reflects]]
-]
 
 
 async def _wait(projector: Projector, texts: list[str], wait_seconds: float) -> None:
@@ -80,26 +65,6 @@ async def _wait(projector: Projector, texts: list[str], wait_seconds: float) -> 
     if wanted and not await projector.reached(wanted, wait_seconds):
         text = f"Expected the projection to reach {', '.join(texts)[:300]} within {wait_seconds:g} s, but it did not."
         raise refused("projection_behind", text, field="min_position")
-
-
-def _missing(what: str, name: str) -> Refused:
-    return refused("not_found", f"Expected {what} {name[:200]!r}, but the log does not know it.", found=name)
-
-
-def _cursor(read: Callable[[str], T], text: str | None) -> T | None:
-    """Return where a page begins, as its own reader understands the cursor of the page before."""
-    try:
-        return read(text) if text else None
-    except ValueError as error:
-        what = f"Expected a cursor of an earlier page, but found {str(text)[:100]!r}."
-        raise refused("request_invalid", what, field="cursor") from error
-
-
-def _as_of(text: str | None) -> AsOf | None:
-    try:
-        return as_of_text(text) if text else None
-    except ValueError as error:
-        raise refused("request_invalid", str(error), field="as_of", found=text) from error
 
 
 def _add_jobs(app: FastAPI, asked: Asked) -> None:
@@ -128,7 +93,7 @@ def _add_jobs(app: FastAPI, asked: Asked) -> None:
     ) -> models.EventsAnswer:
         events, reflects = await asked(min_position, wait_seconds, lambda c: queries.job_events(c, job_id))
         if not events:
-            raise _missing("a job", job_id)
+            raise missing("a job", job_id)
         return models.EventsAnswer(events=events, next_cursor=None, reflects=reflects)
 
     @app.get("/v1/jobs/{job_id:path}")
@@ -137,7 +102,7 @@ def _add_jobs(app: FastAPI, asked: Asked) -> None:
             min_position, wait_seconds, lambda c: queries.job_views(c, [job_id], details=True)
         )
         if not found:
-            raise _missing("a job", job_id)
+            raise missing("a job", job_id)
         return models.JobAnswer(job=found[0], reflects=reflects)
 
     @app.get("/v1/runners")
@@ -154,7 +119,7 @@ def _add_events(app: FastAPI, asked: Asked) -> None:
         min_position: list[str] | None,
         wait_seconds: float,
     ) -> models.EventsAnswer:
-        after = _cursor(queries.event_cursor, cursor)
+        after = cursor_from(queries.event_cursor, cursor)
         (events, following), reflects = await asked(
             min_position, wait_seconds, lambda c: queries.event_page(c, filters, limit, after)
         )
@@ -183,7 +148,7 @@ def _add_events(app: FastAPI, asked: Asked) -> None:
             min_position, wait_seconds, lambda c: queries.event_at(c, topic, partition, offset)
         )
         if found is None:
-            raise _missing("a record", f"{topic}/{partition}/{offset}")
+            raise missing("a record", f"{topic}/{partition}/{offset}")
         return {"event": found, "reflects": reflects}
 
     @app.get("/v1/causation")
@@ -198,29 +163,11 @@ def _add_events(app: FastAPI, asked: Asked) -> None:
         def work(cursor: duckdb.DuckDBPyConnection) -> tuple[list[models.EventView], models.CausationNode]:
             found = queries.submission_of(cursor, job) if job else queries.find_event(cursor, str(reference))
             if found is None:
-                raise _missing("a job" if job else "a record", str(job or reference))
+                raise missing("a job" if job else "a record", str(job or reference))
             return queries.chain(cursor, found), queries.effects(cursor, found)
 
         (chain, tree), reflects = await asked(min_position, wait_seconds, work)
         return models.CausationAnswer(chain=chain, tree=tree, reflects=reflects)
-
-
-def _add_truths(app: FastAPI, asked: Asked) -> None:
-    @app.get("/v1/truths")
-    async def truths(
-        subject: str = "*", predicate: str = "*", min_confidence: Annotated[float, Query(ge=0, le=1)] = 0.0,
-        as_of: AsOfText = None, valid_at: datetime | None = None, limit: Limit = 100, cursor: str | None = None,
-        min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0,
-    ) -> models.TruthsAnswer:  # fmt: skip
-        known, after = _as_of(as_of), _cursor(truth_cursor, cursor)
-        (found, following), reflects = await asked(
-            min_position, wait_seconds,
-            lambda c: truth_page(
-                c, subject=subject, predicate=predicate, min_confidence=min_confidence, as_of=known, valid_at=valid_at,
-                limit=limit, after=after,
-            ),
-        )  # fmt: skip
-        return models.TruthsAnswer(truths=found, next_cursor=following, reflects=reflects)
 
 
 def _add_audit(app: FastAPI, asked: Asked) -> None:

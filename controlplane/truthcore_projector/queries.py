@@ -24,9 +24,9 @@ JOB_FILTERS: Final = ("job_type", "phase", "pool", "tenant", "correlation_id", "
 Cursor = duckdb.DuckDBPyConnection
 
 
-def rows(cursor: Cursor, query: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+def rows(cursor: Cursor, query: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
     """Return the rows of a query by column name; times are UTC."""
-    result = cursor.execute(query, list(parameters))
+    result = cursor.execute(query, parameters if isinstance(parameters, dict) else list(parameters))
     names = [column[0] for column in result.description or []]
     return [{name: _utc(value) for name, value in zip(names, row, strict=True)} for row in result.fetchall()]
 

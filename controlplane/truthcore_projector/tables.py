@@ -34,11 +34,14 @@ TABLES: Final[dict[str, str]] = {
     "assertions": (
         f"{PLACE}, assertion_id VARCHAR, subject VARCHAR, predicate VARCHAR, kind VARCHAR, text VARCHAR, number DOUBLE,"
         " unit VARCHAR, confidence DOUBLE, source VARCHAR, source_kind VARCHAR, valid_from TIMESTAMP, valid_to TIMESTAMP,"
-        " job_id VARCHAR, attempt_id VARCHAR, supersedes VARCHAR, tenant VARCHAR"
+        " job_id VARCHAR, attempt_id VARCHAR, supersedes VARCHAR, tenant VARCHAR, runner_id VARCHAR, capability VARCHAR,"
+        " inputs VARCHAR[]"
     ),
     "retractions": f"{PLACE}, assertion_id VARCHAR, subject VARCHAR, source VARCHAR, reason VARCHAR",
-    "predicates": f"{PLACE}, predicate VARCHAR, cardinality VARCHAR, rule VARCHAR, unit VARCHAR",
-    "sources": f"{PLACE}, source VARCHAR, reliability DOUBLE",
+    "predicates": (
+        f"{PLACE}, predicate VARCHAR, cardinality VARCHAR, rule VARCHAR, unit VARCHAR, value_kind VARCHAR, description VARCHAR"
+    ),
+    "sources": f"{PLACE}, source VARCHAR, reliability DOUBLE, reason VARCHAR",
 }
 POSITIONS: Final = "CREATE TABLE IF NOT EXISTS positions (topic VARCHAR, partition INTEGER, next_offset BIGINT, PRIMARY KEY (topic, partition))"
 
@@ -87,10 +90,11 @@ ROWS: Final[dict[str, tuple[str, str]]] = {
     "TruthAsserted": (
         "assertions",
         f"SELECT {_AT}, header.event_id, subject, predicate, object.kind, object.text, object.number, object.unit, confidence,"
-        " source.name, source.kind, valid_from, valid_to, evidence.job_id, evidence.attempt_id, supersedes, header.tenant FROM batch",
+        " source.name, source.kind, valid_from, valid_to, evidence.job_id, evidence.attempt_id, supersedes, header.tenant,"
+        " source.runner_id, source.capability, evidence.inputs FROM batch",
     ),
     "TruthRetracted": ("retractions", f"SELECT {_AT}, assertion_id, subject, source.name, reason FROM batch"),
-    "PredicateDeclared": ("predicates", f"SELECT {_AT}, predicate, cardinality, rule, unit FROM batch"),
-    "SourceDeclared": ("sources", f"SELECT {_AT}, source_name, reliability FROM batch"),
+    "PredicateDeclared": ("predicates", f"SELECT {_AT}, predicate, cardinality, rule, unit, value_kind, description FROM batch"),
+    "SourceDeclared": ("sources", f"SELECT {_AT}, source_name, reliability, reason FROM batch"),
 }  # fmt: skip
 """Event type -> (table, rows from the decoded batch). Events that are not here are kept in `events` alone."""

@@ -1,19 +1,39 @@
 """Current truth: the votes about each (subject, predicate) as the log knew them at a moment, fused by the rule in force."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from fnmatch import fnmatchcase
+from typing import Any, Final
 
 import msgspec
 
-from controlplane.api.models import Candidate, TruthView, Vote
-from controlplane.events.catalog import TRUTH
+from controlplane.api.models import Candidate, ContractView, IgnoredVote, TruthView, Vote
 from controlplane.events.types import TypedValue, ValueKind
 from controlplane.events.values import json_value
-from controlplane.log.positions import parse_position
-from controlplane.truthcore_projector.fusion import RULES, Ballot, rule_of
-from controlplane.truthcore_projector.queries import Cursor, rows
+from controlplane.truthcore_projector.contracts import Contract, Value, in_unit, misfit
+from controlplane.truthcore_projector.fusion import Ballot, fuse
+from controlplane.truthcore_projector.moments import Moment, naive
+from controlplane.truthcore_projector.queries import Cursor
+from controlplane.truthcore_projector.votes import Pair, ballot, contracts, counting, reliabilities
+
+CHUNKS_LIMIT: Final = 20
+"""How many times a page is looked for further when filters leave little of what was found."""
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """Which truths: `*` in a text stands for anything; times are of the newest vote's append."""
+
+    subject: str = "*"
+    predicate: str = "*"
+    value: str = "*"
+    source: str = "*"
+    min_confidence: float = 0.0
+    max_confidence: float = 1.0
+    conflict: bool | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    tenant: str | None = None
 
 
 def pattern(text: str) -> str:
@@ -22,29 +42,7 @@ def pattern(text: str) -> str:
     return escaped.replace("*", "%")
 
 
-AsOf = datetime | Mapping[int, int]
-"""What the log knew: up to a time, or up to an offset (included) per partition of the truth topic; others whole."""
-
-
-def as_of_text(text: str) -> AsOf:
-    """Return what `as_of` names: a time, or positions separated by commas.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    try:
-        if "/" in text:
-            places = [parse_position(one) for one in text.split(",")]
-            return {place.partition: place.offset for place in places if place.topic == TRUTH.name}
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ValueError(
-            f"Expected a time like 2026-01-31T12:00:00Z or positions topic/partition/offset, but found {text[:200]!r}."
-        ) from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def truth_cursor(text: str) -> tuple[str, str]:
+def truth_cursor(text: str) -> Pair:
     """Return the subject and predicate that a page of truths ended with.
 
     Raises:
@@ -56,142 +54,165 @@ def truth_cursor(text: str) -> tuple[str, str]:
         raise ValueError(f"Expected a cursor of an earlier page, but found {text[:100]!r}.") from error
 
 
+def page_end(pair: Pair) -> str:
+    """Return the cursor of a page that ended with this pair."""
+    return urlsafe_b64encode(msgspec.json.encode(pair)).decode()
+
+
 def truth_page(
-    cursor: Cursor, *, subject: str, predicate: str, min_confidence: float, as_of: AsOf | None,
-    valid_at: datetime | None, limit: int, after: tuple[str, str] | None,
-) -> tuple[list[TruthView], str | None]:  # fmt: skip
-    """Return a page of truths in order of subject and predicate, and where the next begins."""
-    known = _known(cursor, as_of)
-    conditions = ["subject LIKE ? ESCAPE '\\'", "predicate LIKE ? ESCAPE '\\'", known]
-    parameters: list[Any] = [pattern(subject or "*"), pattern(predicate or "*")]
-    if after:
-        conditions.append("(subject, predicate) > (?, ?)")
-        parameters += after
-    query = f"SELECT DISTINCT subject, predicate FROM assertions WHERE {' AND '.join(conditions)} ORDER BY subject, predicate LIMIT ?"  # noqa: S608 -- our own words
-    pairs = cursor.execute(query, [*parameters, limit + 1]).fetchall()
-    more = len(pairs) > limit
-    following = urlsafe_b64encode(msgspec.json.encode(pairs[limit - 1])).decode() if more else None
-    views = fused(cursor, pairs[:limit], known, _moment(cursor, as_of, valid_at, known))
-    return [view for view in views if view.confidence >= min_confidence], following
+    cursor: Cursor, wanted: Wanted, at: Moment, limit: int, after: Pair | None = None
+) -> tuple[list[TruthView], str | None]:
+    """Return a page of truths in order of subject and predicate, and where the next begins.
 
-
-def _known(cursor: Cursor, as_of: AsOf | None) -> str:
-    """Return the condition on rows of the truth topic that the log knew then: per partition, a prefix.
-
-    For a time it is the longest prefix whose append times are all at or before it.
+    Filters that follow from fusion alone may leave a page short, even empty; while there is a cursor, there is more to ask for.
     """
-    match as_of:
-        case None:
-            return "true"
-        case datetime():
-            query = 'SELECT partition, min("offset") FROM events WHERE topic = ? AND log_time > ? GROUP BY partition'
-            bounds = cursor.execute(query, [TRUTH.name, _naive(as_of)]).fetchall()
-        case _:
-            bounds = [(partition, offset + 1) for partition, offset in as_of.items()]
-    return " AND ".join(["true", *(f'NOT (partition = {int(one)} AND "offset" >= {int(end)})' for one, end in bounds)])
+    found: list[TruthView] = []
+    for _ in range(CHUNKS_LIMIT):
+        pairs = mentioned(cursor, wanted, at, limit + 1, after)
+        for number, view in enumerate(fused(cursor, pairs[:limit], at)):
+            if wanted_view(view, wanted):
+                found.append(view)
+            if len(found) == limit and (number < len(pairs) - 1):
+                return found, page_end((view.subject, view.predicate))
+        if len(pairs) <= limit:
+            return found, None
+        after = pairs[limit - 1]
+    return found, page_end(after) if after else None
 
 
-def _moment(cursor: Cursor, as_of: AsOf | None, valid_at: datetime | None, known: str) -> datetime | None:
-    """Return the moment in the world: the one asked for; else that of `as_of`; None is now."""
-    if valid_at is not None:
-        return _naive(valid_at)
-    match as_of:
-        case None:
-            return None
-        case datetime():
-            return _naive(as_of)
-        case _:
-            row = cursor.execute(
-                f"SELECT max(log_time) FROM events WHERE topic = ? AND {known}", [TRUTH.name]
-            ).fetchone()
-            newest: datetime | None = row[0] if row else None
-            return newest
+def mentioned(cursor: Cursor, wanted: Wanted, at: Moment, limit: int, after: Pair | None) -> list[Pair]:
+    """Return the pairs, in order, about which some assertion says what is wanted; whether it counts is seen later."""
+    conditions, parameters = [at.known], dict[str, Any]()
+    for column, text in (
+        ("subject", wanted.subject), ("predicate", wanted.predicate), ("source", wanted.source), ("text", wanted.value)
+    ):  # fmt: skip
+        if "*" not in text:
+            conditions.append(f"{column} = ${column}")
+            parameters[column] = text
+        elif text != "*":
+            conditions.append(f"{column} LIKE ${column} ESCAPE '\\'")
+            parameters[column] = pattern(text)
+    if wanted.since is not None:
+        conditions.append("log_time >= $since")
+        parameters["since"] = naive(wanted.since)
+    if wanted.tenant is not None:
+        conditions.append("tenant = $tenant")
+        parameters["tenant"] = wanted.tenant
+    if after is not None:
+        conditions.append("(subject, predicate) > ($after_subject, $after_predicate)")
+        parameters |= {"after_subject": after[0], "after_predicate": after[1]}
+    query = f"SELECT DISTINCT subject, predicate FROM assertions WHERE {' AND '.join(conditions)} ORDER BY subject, predicate LIMIT {int(limit)}"
+    return cursor.execute(query, parameters).fetchall()
 
 
-def _naive(moment: datetime) -> datetime:
-    """Return a time as the tables hold it: UTC, without saying so."""
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).replace(tzinfo=None)
+def wanted_view(view: TruthView, wanted: Wanted) -> bool:
+    """Say whether a truth, as fused, is one of those asked for."""
+    votes = [vote for candidate in view.candidates for vote in candidate.votes]
+    newest = naive(max(vote.log_time for vote in votes))
+    return (
+        wanted.min_confidence <= view.confidence <= wanted.max_confidence
+        and wanted.conflict in (None, view.conflict)
+        and (wanted.value == "*" or any(matches(text, wanted.value) for text in true_texts(view)))
+        and (wanted.source == "*" or any(matches(vote.source, wanted.source) for vote in votes))
+        and (wanted.since is None or newest >= naive(wanted.since))
+        and (wanted.until is None or newest < naive(wanted.until))
+    )
 
 
-def fused(cursor: Cursor, pairs: list[tuple[str, str]], known: str, moment: datetime | None) -> list[TruthView]:
-    """Return the truth of each (subject, predicate) that has a vote."""
-    votes = _votes(cursor, pairs, known, moment)
-    # A declaration's key is its predicate or source, so its partition alone orders it.
-    declared = {
-        row["predicate"]: row for row in rows(cursor, f'SELECT * FROM predicates WHERE {known} ORDER BY "offset"')
-    }
-    weights = {
-        row["source"]: row["reliability"]
-        for row in rows(cursor, f'SELECT * FROM sources WHERE {known} ORDER BY "offset"')
-    }
-    views = []
-    for pair in pairs:
-        contract = declared.get(pair[1], {})
-        rule = rule_of(contract.get("rule"), contract.get("cardinality"))
-        if mine := votes.get(pair):
-            views.append(_truth(pair, mine, rule, weights))
-    return views
+def matches(text: str, wanted: str) -> bool:
+    """Say whether a text is the wanted one, in which `*` stands for anything."""
+    return fnmatchcase(text, wanted.replace("[", "[[]").replace("?", "[?]"))
 
 
-def _votes(
-    cursor: Cursor, pairs: list[tuple[str, str]], known: str, moment: datetime | None
-) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """Return the assertions that count: once each, not taken back, not superseded, valid at the moment."""
-    if not pairs:
-        return {}
-    # What was just appended holds now, even if this clock is behind the broker's.
-    instant = "greatest(now()::TIMESTAMP, a.log_time)" if moment is None else "?::TIMESTAMP"
-    query = f"""SELECT a.* FROM (SELECT * FROM assertions WHERE {known}) AS a
-      SEMI JOIN (SELECT unnest(?) AS s, unnest(?) AS p) AS wanted ON a.subject = s AND a.predicate = p
-      ANTI JOIN (SELECT assertion_id AS r FROM retractions WHERE {known}) AS gone ON a.assertion_id = r
-      ANTI JOIN (SELECT supersedes AS n FROM assertions WHERE {known} AND supersedes IS NOT NULL) AS newer ON a.assertion_id = n
-      WHERE coalesce(a.valid_from, a.log_time) <= {instant} AND (a.valid_to IS NULL OR a.valid_to > {instant})
-      QUALIFY row_number() OVER (PARTITION BY a.assertion_id ORDER BY a.topic, a.partition, a."offset") = 1"""
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    parameters: list[Any] = [[s for s, _ in pairs], [p for _, p in pairs]]
-    for row in rows(cursor, query, parameters if moment is None else [*parameters, moment, moment]):
-        found.setdefault((row["subject"], row["predicate"]), []).append(row)
-    return found
+def true_texts(view: TruthView) -> list[str]:
+    """Return the canonical text of the value, or of each where many are true."""
+    return [candidate.text for candidate in (view.candidates if view.contract.many else view.candidates[:1])]
 
 
-def _ballot(row: dict[str, Any], weights: dict[str, float]) -> Ballot:
-    order = (int(row["log_time"].timestamp() * 1e6), row["topic"], row["partition"], row["offset"])
-    return Ballot(
-        value=(row["kind"], row["text"], row["unit"]), source=row["source"], confidence=row["confidence"],
-        reliability=weights.get(row["source"], 1.0), order=order,
-    )  # fmt: skip
+def fused(cursor: Cursor, pairs: Sequence[Pair], at: Moment) -> list[TruthView]:
+    """Return the truth of each (subject, predicate) that has a vote, in the order given."""
+    found = counting(cursor, pairs, at)
+    weights = reliabilities(cursor, [row["source"] for some in found.values() for row in some], at.known)
+    declared = contracts(cursor, [predicate for _, predicate in found], at.known)
+    views = (truth(pair, found[pair], declared[pair[1]], weights) for pair in pairs if pair in found)
+    return [view for view in views if view is not None]
 
 
-def _truth(pair: tuple[str, str], found: list[dict[str, Any]], rule: str, weights: dict[str, float]) -> TruthView:
-    newest: dict[Any, tuple[Ballot, dict[str, Any]]] = {}
-    for row in found:
-        ballot = _ballot(row, weights)
-        # A source has one vote; where a predicate has many values, one per value.
-        key = (ballot.source, ballot.value) if rule == "NOISY_OR" else ballot.source
-        if key not in newest or newest[key][0].order < ballot.order:
-            newest[key] = (ballot, row)
-    ranked = RULES[rule]([ballot for ballot, _ in newest.values()])
+def truth(
+    pair: Pair, found: Sequence[Mapping[str, Any]], contract: Contract, weights: Mapping[str, float]
+) -> TruthView | None:
+    """Return what follows from the assertions that count, with what speaks for and against it; None if no vote is left."""
+    ignored: list[IgnoredVote] = []
+    newest: dict[Any, tuple[Ballot, Mapping[str, Any]]] = {}
+    for row in sorted(found, key=lambda one: (one["source"], one["topic"], one["partition"], one["offset"])):
+        vote = ballot(row, weights)
+        if reason := misfit(contract, vote.value):
+            ignored.append(IgnoredVote(vote=_vote(vote, row), value=plain(vote.value), reason=reason))
+            continue
+        vote = msgspec.structs.replace(vote, value=in_unit(contract, vote.value))
+        # A source has one vote, its newest; where a predicate has many values, one per value.
+        key = (vote.source, vote.value) if contract.many else vote.source
+        if key not in newest or newest[key][0].order < vote.order:
+            newest[key] = (vote, row)
+    if not newest:
+        return None
+    ranked = fuse(contract, [vote for vote, _ in newest.values()])
+    return _view(pair, contract, ranked, list(newest.values()), ignored)
+
+
+def _view(
+    pair: Pair, contract: Contract, ranked: Sequence[tuple[Value, float]], votes: Sequence[tuple[Ballot, Mapping[str, Any]]],
+    ignored: list[IgnoredVote],
+) -> TruthView:  # fmt: skip
     candidates = [
         Candidate(
-            value=_plain(value), kind=value[0], unit=value[2], probability=probability,
-            votes=[_vote(ballot, row) for ballot, row in sorted(newest.values(), key=lambda one: one[0].source) if ballot.value == value],
+            value=plain(value), kind=value[0], text=value[1], unit=value[2], probability=probability,
+            votes=[_vote(vote, row) for vote, row in votes if vote.value == value],
+            against=[] if contract.many else sorted({vote.source for vote, _ in votes if vote.value != value}),
         )
         for value, probability in ranked
     ]  # fmt: skip
-    many = rule == "NOISY_OR"
+    best = candidates[0]
     return TruthView(
-        subject=pair[0], predicate=pair[1], value=[one.value for one in candidates] if many else candidates[0].value,
-        kind=candidates[0].kind, unit=candidates[0].unit, confidence=candidates[0].probability, rule=rule,
-        conflict=len(candidates) > 1 and not many, candidates=candidates,
+        subject=pair[0], predicate=pair[1], value=[one.value for one in candidates] if contract.many else best.value,
+        kind=best.kind, unit=best.unit, confidence=best.probability, rule=contract.rule,
+        conflict=len(candidates) > 1 and not contract.many, candidates=candidates, ignored=ignored,
+        contract=ContractView(
+            value_kind=contract.value_kind, cardinality=contract.cardinality, rule=contract.rule, unit=contract.unit,
+            many=contract.many, declared_at=contract.declared_at,
+        ),
+        explanation=explanation(contract, candidates),
     )  # fmt: skip
 
 
-def _plain(value: tuple[str, str, str | None]) -> Any:
+_BECAUSE: Final = {
+    "LATEST": "the newest assertion counts, with its source's own confidence",
+    "BAYES": "each vote weighs reliability times confidence; what it leaves goes to the other candidates and to something else",
+    "NOISY_OR": "each value by itself: the chance that at least one of its sources is right",
+    "MOST_TRUSTED": "the most reliable source counts; of equals the surest, then the newest",
+}
+
+
+def explanation(contract: Contract, candidates: Sequence[Candidate]) -> str:
+    """Return in a sentence why the truth is what it is."""
+    declared = f"declared at {contract.declared_at}" if contract.declared_at else "undeclared"
+    best = candidates[0]
+    against = sum(len(one.votes) for one in candidates[1:])
+    votes = f"{len(best.votes)} for it, {against} against"
+    if contract.many:
+        votes = f"{len(candidates)} values, {len(best.votes) + against} votes"
+    return f"{contract.rule} ({declared}): {_BECAUSE[contract.rule]}; {votes}."
+
+
+def plain(value: Value) -> Any:
+    """Return a value as JSON."""
     return json_value(TypedValue(kind=ValueKind(value[0]), text=value[1], unit=value[2]))
 
 
-def _vote(ballot: Ballot, row: dict[str, Any]) -> Vote:
+def _vote(vote: Ballot, row: Mapping[str, Any]) -> Vote:
     return Vote(
-        assertion_id=row["assertion_id"], source=ballot.source, confidence=ballot.confidence, reliability=ballot.reliability,
-        log_time=row["log_time"], position=f"{row['topic']}/{row['partition']}/{row['offset']}", job_id=row["job_id"],
+        assertion_id=row["assertion_id"], source=vote.source, source_kind=row["source_kind"], confidence=vote.confidence,
+        reliability=vote.reliability, strength=vote.strength, log_time=row["log_time"],
+        position=f"{row['topic']}/{row['partition']}/{row['offset']}", job_id=row["job_id"], attempt_id=row["attempt_id"],
+        valid_from=row["valid_from"], valid_to=row["valid_to"],
     )  # fmt: skip

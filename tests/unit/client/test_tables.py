@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controlplane.api.models import Candidate, Reflects, TruthView, Vote
+from controlplane.api.models import Candidate, ContractView, Reflects, TruthView, Vote
 from controlplane.client import LibraryMissing, Rows, Truths
 
 REFLECTS = Reflects(positions={}, lag_records=0, lag_seconds=0)
@@ -15,16 +15,19 @@ REFLECTS = Reflects(positions={}, lag_records=0, lag_seconds=0)
 def truth(value: Any, kind: str, *sources: str, unit: str | None = None) -> TruthView:
     votes = [
         Vote(
-            assertion_id="a", source=source, confidence=1, reliability=1, log_time=datetime(2026, 1, 1, tzinfo=UTC),
+            assertion_id="a", source=source, confidence=1, reliability=1, strength=1, log_time=datetime(2026, 1, 1, tzinfo=UTC),
             position="t/0/1", job_id=None,
         )
         for source in sources
     ]  # fmt: skip
-    other = Candidate(value="another", kind=kind, unit=None, probability=0.1, votes=votes[:1])
-    chosen = Candidate(value=value, kind=kind, unit=unit, probability=0.9, votes=votes)
+    other = Candidate(value="another", kind=kind, text="another", unit=None, probability=0.1, votes=votes[:1])
+    chosen = Candidate(value=value, kind=kind, text=str(value), unit=unit, probability=0.9, votes=votes)
     return TruthView(
         subject="s", predicate="p", value=value, kind=kind, unit=unit, confidence=0.9, rule="BAYES", conflict=True,
-        candidates=[other, chosen],
+        candidates=[other, chosen], explanation="",
+        contract=ContractView(
+            value_kind=None, cardinality="SINGLE", rule="BAYES", unit=None, many=isinstance(value, list), declared_at=None
+        ),
     )  # fmt: skip
 
 

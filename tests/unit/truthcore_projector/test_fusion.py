@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.truthcore_projector.fusion import RULES, Ballot, bayes, latest, most_trusted, noisy_or, rule_of
+from controlplane.truthcore_projector.contracts import rule_of
+from controlplane.truthcore_projector.fusion import RULES, Ballot, bayes, latest, most_trusted, noisy_or
 
 
 def ballot(value: str, source: str, confidence: float, reliability: float = 1.0, at: int = 0) -> Ballot:
@@ -15,7 +16,7 @@ def ballot(value: str, source: str, confidence: float, reliability: float = 1.0,
         source=source,
         confidence=confidence,
         reliability=reliability,
-        order=(at, "t", 0, at),
+        order=("t", 0, at),
     )
 
 

@@ -14,10 +14,12 @@ from controlplane.events.header import outside_header
 from controlplane.events.identity import Instant
 from controlplane.events.types import Producer
 from controlplane.truthcore_projector.decode import Decoder
+from controlplane.truthcore_projector.moments import NOW, AsOf, as_of_text, moment
 from controlplane.truthcore_projector.store import Store
-from controlplane.truthcore_projector.truths import AsOf, as_of_text, truth_cursor, truth_page
+from controlplane.truthcore_projector.truths import Wanted, truth_cursor, truth_page
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+HOME = ("controlplane.truth", 1)
 SYSTEM = Producer(service="test", version="0")
 
 
@@ -44,11 +46,18 @@ def retracts(one: types.TruthAsserted) -> types.TruthRetracted:
     )  # fmt: skip
 
 
-def declares(cardinality: types.Cardinality) -> types.PredicateDeclared:
+def declares(
+    cardinality: types.Cardinality, rule: types.FusionRule = types.FusionRule.DEFAULT, **more: Any
+) -> types.PredicateDeclared:
     return types.PredicateDeclared(
         header=outside_header("PredicateDeclared", cardinality, SYSTEM, Instant(0)), subject="predicate:colour",
-        predicate="colour", cardinality=cardinality, rule=types.FusionRule.DEFAULT,
+        predicate="colour", cardinality=cardinality, rule=rule, **more,
     )  # fmt: skip
+
+
+def measures(source: str, number: str, unit: str | None, identity: str) -> types.TruthAsserted:
+    value = types.TypedValue(kind=types.ValueKind.NUMBER, text=number, number=float(number), unit=unit)
+    return msgspec.structs.replace(says(source, "", identity), object=value)
 
 
 def trusts(source: str, reliability: float) -> types.SourceDeclared:
@@ -75,9 +84,7 @@ class Told:
 
     def truth(self, as_of: AsOf | None = None, valid_at: datetime | None = None) -> Any:
         with self.store.snapshot() as cursor:
-            found, _ = truth_page(
-                cursor, subject="house", predicate="*", min_confidence=0.0, as_of=as_of, valid_at=valid_at, limit=10, after=None
-            )  # fmt: skip
+            found, _ = truth_page(cursor, Wanted(subject="house"), moment(cursor, as_of, valid_at), 10)
         return found[0] if found else None
 
     def value(self, as_of: AsOf | None = None, valid_at: datetime | None = None) -> Any:
@@ -96,7 +103,7 @@ def told() -> Iterator[Told]:
 def test_what_was_taken_back_no_longer_counts_but_was_known(told: Told) -> None:
     red = says("eye", "red", "1")
     told.tell(red, says("camera", "blue", "2"), retracts(says("camera", "blue", "2")))
-    assert (told.value(), told.value(as_of=day(1)), told.value(as_of={1: 1})) == ("red", "blue", "blue")
+    assert (told.value(), told.value(as_of=day(1)), told.value(as_of={HOME: 1})) == ("red", "blue", "blue")
     assert told.value(as_of=day(-1)) is None
 
 
@@ -106,9 +113,7 @@ def test_pages_of_truths_continue_each_other(told: Told) -> None:
     after = None
     while True:
         with told.store.snapshot() as cursor:
-            page, following = truth_page(
-                cursor, subject="house", predicate="p~*", min_confidence=0.0, as_of=None, valid_at=None, limit=2, after=after
-            )  # fmt: skip
+            page, following = truth_page(cursor, Wanted(subject="house", predicate="p~*"), NOW, 2, after)
         seen += [one.predicate for one in page]
         if following is None:
             break
@@ -120,7 +125,7 @@ def test_what_was_superseded_no_longer_counts(told: Told) -> None:
     old = says("eye", "red", "1")
     told.tell(old, says("eye", "crimson", "2", supersedes=old.header.event_id))
     assert len(told.truth().candidates) == 1
-    assert (told.value(), told.value(as_of={1: 0})) == ("crimson", "red")
+    assert (told.value(), told.value(as_of={HOME: 0})) == ("crimson", "red")
 
 
 def test_a_backdated_correction_changes_the_past_but_not_what_was_known_of_it(told: Told) -> None:
@@ -138,10 +143,10 @@ def test_append_times_that_run_backwards_do_not_reorder_what_was_known(told: Tol
     told.tell(says("eye", "red", "1"))
     told.offset = 1
     late, early = says("eye", "green", "2"), says("eye", "blue", "3")
-    for event, moment in ((late, day(9)), (early, day(2))):
+    for event, appended in ((late, day(9)), (early, day(2))):
         record = SimpleNamespace(
             topic="controlplane.truth", partition=1, offset=told.offset, value=encode(event), key=b"house",
-            timestamp=int(moment.timestamp() * 1000),
+            timestamp=int(appended.timestamp() * 1000),
         )  # fmt: skip
         told.offset += 1
         told.store.write(told.decoder.decode([record]), {("controlplane.truth", 1): told.offset})
@@ -172,14 +177,111 @@ def test_declared_many_values_stand_beside_each_other(told: Told) -> None:
     assert [one.probability for one in truth.candidates] == pytest.approx([0.75, 0.3])
 
 
+def test_what_breaks_the_contract_is_kept_and_shown_and_does_not_count(told: Told) -> None:
+    told.tell(declares(types.Cardinality.SINGLE, value_kind=types.ValueKind.NUMBER, unit="nm"))
+    told.tell(says("eye", "red", "1"), measures("camera", "650", "m", "2"))
+    assert told.truth() is None
+    told.tell(measures("meter", "650", "nm", "3"), measures("gauge", "650", None, "4"))
+    truth = told.truth()
+    assert (truth.value, truth.unit, truth.conflict, len(truth.candidates[0].votes)) == (650, "nm", False, 2)
+    assert {one.vote.source: one.reason for one in truth.ignored} == {
+        "camera": "Expected the unit 'nm', as declared, but found 'm'.",
+        "eye": "Expected a number, as declared, but found a string.",
+    }
+
+
+def test_an_answer_explains_itself(told: Told) -> None:
+    told.tell(
+        declares(types.Cardinality.SINGLE),
+        trusts("eye", 0.5),
+        says("camera", "blue", "1", 0.9),
+        says("eye", "red", "2", 0.8),
+    )
+    truth = told.truth()
+    blue, red = truth.candidates
+    assert ([vote.source for vote in blue.votes], blue.against, red.against) == (["camera"], ["eye"], ["camera"])
+    assert [(vote.reliability, vote.confidence, vote.strength) for vote in red.votes] == [(0.5, 0.8, 0.4)]
+    assert (truth.contract.cardinality, truth.contract.declared_at) == ("SINGLE", "controlplane.truth/1/0")
+    assert truth.explanation.startswith("BAYES (declared at controlplane.truth/1/0): each vote weighs")
+    assert truth.explanation.endswith("; 1 for it, 1 against.")
+
+
+@pytest.mark.parametrize(
+    ("cardinality", "rule", "value", "confidence"),
+    [
+        (types.Cardinality.SINGLE, types.FusionRule.LATEST, "green", 0.3),
+        (types.Cardinality.SINGLE, types.FusionRule.MOST_TRUSTED, "blue", 0.6),
+        (types.Cardinality.SINGLE, types.FusionRule.NOISY_OR, "blue", 1 - 0.4 * 0.55),
+        (types.Cardinality.MULTIPLE, types.FusionRule.LATEST, ["blue", "green"], 0.9),
+        (types.Cardinality.MULTIPLE, types.FusionRule.MOST_TRUSTED, ["blue", "green"], 0.6),
+        (types.Cardinality.MULTIPLE, types.FusionRule.BAYES, ["blue", "green"], 0.6 * 0.5 / (0.6 * 0.5 + 0.4 * 0.5)),
+        (types.Cardinality.UNDECLARED, types.FusionRule.NOISY_OR, ["blue", "green"], 1 - 0.4 * 0.55),
+    ],
+)
+def test_every_rule_goes_with_one_value_and_with_many(
+    told: Told, cardinality: types.Cardinality, rule: types.FusionRule, value: Any, confidence: float
+) -> None:
+    told.tell(declares(cardinality, rule), trusts("eye", 0.5), trusts("ear", 0.1), says("camera", "blue", "1", 0.6))
+    told.tell(says("eye", "blue", "2", 0.9), says("ear", "green", "3", 0.3))
+    truth = told.truth()
+    assert (truth.rule, truth.value) == (rule, value)
+    assert truth.confidence == pytest.approx(confidence, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (Wanted(value="red"), ["p1"]),
+        (Wanted(value="*e*"), ["p1", "p2"]),
+        (Wanted(value="[a-z]*"), []),
+        (Wanted(source="camera"), ["p1", "p2"]),
+        (Wanted(source="ear"), ["p3"]),
+        (Wanted(source="e*"), ["p1", "p3"]),
+        (Wanted(min_confidence=0.6, max_confidence=0.9), ["p1", "p2"]),
+        (Wanted(conflict=True), ["p1"]),
+        (Wanted(since=day(2)), ["p2", "p3"]),
+        (Wanted(since=day(1), until=day(3)), ["p1", "p2"]),
+        (Wanted(subject="h?use"), []),
+        (Wanted(predicate="p*", value="[x]%_*"), ["p3"]),
+    ],
+)
+def test_truths_are_chosen_by_value_source_confidence_and_time(told: Told, wanted: Wanted, found: list[str]) -> None:
+    told.tell(
+        msgspec.structs.replace(says("camera", "blue", "1", 0.5), predicate="p1"),
+        msgspec.structs.replace(says("eye", "red", "2", 0.7), predicate="p1"),
+        msgspec.structs.replace(says("camera", "blue", "3", 0.9), predicate="p2"),
+        msgspec.structs.replace(says("ear", "[x]%_~", "4", 0.2), predicate="p3"),
+    )
+    with told.store.snapshot() as cursor:
+        page, following = truth_page(cursor, wanted, NOW, 10)
+    assert ([one.predicate for one in page], following) == (found, None)
+
+
+def test_a_page_goes_on_where_filters_left_nothing(told: Told) -> None:
+    told.tell(*(msgspec.structs.replace(says("eye", "red", str(n), n / 100), predicate=f"p{n:02}") for n in range(60)))
+    seen: list[str] = []
+    after = None
+    while True:
+        with told.store.snapshot() as cursor:
+            page, following = truth_page(cursor, Wanted(min_confidence=0.5), NOW, 2, after)
+        seen += [one.predicate for one in page]
+        if following is None:
+            break
+        after = truth_cursor(following)
+    assert seen == [f"p{number}" for number in range(50, 60)]
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
         ("2026-01-01T00:00:00Z", START),
         ("2026-01-01T00:00:00", START),
         ("2026-01-01T01:00:00+01:00", START),
-        ("controlplane.truth/2/17,controlplane.truth/0/3", {2: 17, 0: 3}),
-        ("controlplane.jobs/2/17", {}),
+        (
+            "controlplane.truth/2/17,controlplane.truth/0/3",
+            {("controlplane.truth", 2): 17, ("controlplane.truth", 0): 3},
+        ),
+        ("controlplane.jobs/2/17", {("controlplane.jobs", 2): 17}),
     ],
 )
 def test_as_of_is_a_time_or_positions(text: str, wanted: AsOf) -> None:

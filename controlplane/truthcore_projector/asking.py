@@ -1,0 +1,60 @@
+"""What the queries over HTTP share: their parameters, how they wait, and what they say when a parameter makes no sense."""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
+
+import duckdb
+from fastapi import Query
+
+from controlplane.api import models
+from controlplane.api.problems import Refused, refused
+from controlplane.truthcore_projector.moments import AsOf, as_of_text
+
+T = TypeVar("T")
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+MinPosition = Annotated[
+    list[str] | None, Query(description="topic/partition/offset that the answer must reflect; repeatable.")
+]
+WaitSeconds = Annotated[float, Query(ge=0, le=30)]
+AsOfText = Annotated[
+    str | None,
+    Query(description="What the log knew: a time (RFC 3339), or positions topic/partition/offset, comma-separated, each included."),
+]  # fmt: skip
+ValidAt = Annotated[datetime | None, Query(description="The moment in the world; by default that of as_of, or now.")]
+
+Asked = Callable[
+    [list[str] | None, float, Callable[[duckdb.DuckDBPyConnection], Any]], Awaitable[tuple[Any, models.Reflects]]
+]
+"""Answers from one snapshot once the wanted positions are reflected, and says what it reflects."""
+
+
+def missing(what: str, name: str) -> Refused:
+    """Return the refusal for a name that the log does not know."""
+    return refused("not_found", f"Expected {what} {name[:200]!r}, but the log does not know it.", found=name)
+
+
+def cursor_from(read: Callable[[str], T], text: str | None) -> T | None:
+    """Return where a page begins, as its own reader understands the cursor of the page before.
+
+    Raises:
+        Refused: no page gave this cursor.
+    """
+    try:
+        return read(text) if text else None
+    except ValueError as error:
+        what = f"Expected a cursor of an earlier page, but found {str(text)[:100]!r}."
+        raise refused("request_invalid", what, field="cursor") from error
+
+
+def as_of_from(text: str | None, field: str = "as_of") -> AsOf | None:
+    """Return what `as_of` names.
+
+    Raises:
+        Refused: it is neither a time nor positions.
+    """
+    try:
+        return as_of_text(text) if text else None
+    except ValueError as error:
+        raise refused("request_invalid", str(error), field=field, found=text) from error

@@ -1,0 +1,90 @@
+"""The two questions about time: what the log knew then (`as_of`), and when it holds in the world (`valid_at`)."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import msgspec
+
+from controlplane.events.catalog import TRUTH
+from controlplane.log.positions import Partition, parse_position
+from controlplane.truthcore_projector.queries import Cursor
+
+AsOf = datetime | Mapping[Partition, int]
+"""What the log knew: up to a time, or up to an offset (included) per partition; partitions that are not named, whole."""
+
+ALL: str = "true"
+"""The condition that everything on the log meets."""
+
+
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a question about truth stands: a condition on rows of the truth topic, and a moment in the world; None is now."""
+
+    known: str = ALL
+    instant: datetime | None = None
+
+
+NOW = Moment()
+
+
+def as_of_text(text: str) -> AsOf:
+    """Return what `as_of` names: a time, or positions separated by commas.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        if "/" in text:
+            places = [parse_position(one) for one in text.split(",")]
+            return {(place.topic, place.partition): place.offset for place in places}
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(
+            f"Expected a time like 2026-01-31T12:00:00Z or positions topic/partition/offset, but found {text[:200]!r}."
+        ) from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def bounds(cursor: Cursor, as_of: AsOf | None) -> dict[Partition, int]:
+    """Return per partition the first offset that was not known yet; partitions that are not named were known whole.
+
+    For a time that is the end of the longest prefix whose append times are all at or before it.
+    """
+    match as_of:
+        case None:
+            return {}
+        case datetime():
+            query = 'SELECT topic, partition, min("offset") FROM events WHERE log_time > ? GROUP BY topic, partition'
+            found = cursor.execute(query, [naive(as_of)]).fetchall()
+            return {(topic, partition): offset for topic, partition, offset in found}
+        case _:
+            return {place: offset + 1 for place, offset in as_of.items()}
+
+
+def moment(cursor: Cursor, as_of: AsOf | None, valid_at: datetime | None) -> Moment:
+    """Return where a question stands; without `valid_at` the moment in the world is that of `as_of`, or now."""
+    known = _condition(bounds(cursor, as_of))
+    if valid_at is not None:
+        return Moment(known=known, instant=naive(valid_at))
+    match as_of:
+        case None:
+            return Moment(known=known)
+        case datetime():
+            return Moment(known=known, instant=naive(as_of))
+        case _:
+            row = cursor.execute(
+                f"SELECT max(log_time) FROM events WHERE topic = ? AND {known}", [TRUTH.name]
+            ).fetchone()
+            # A log that knew nothing yet has no moment of its own; whatever is asked of it, nothing holds.
+            return Moment(known=known, instant=row[0] if row and row[0] else datetime(1970, 1, 1))  # noqa: DTZ001 -- as the tables hold it
+
+
+def _condition(ends: Mapping[Partition, int]) -> str:
+    mine = [(partition, end) for (topic, partition), end in sorted(ends.items()) if topic == TRUTH.name]
+    if not mine:
+        return ALL
+    return " AND ".join(f'NOT (partition = {int(one)} AND "offset" >= {int(end)})' for one, end in mine)
+
+
+def naive(moment: datetime) -> datetime:
+    """Return a time as the tables hold it: UTC, without saying so."""
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).replace(tzinfo=None)
