@@ -25,7 +25,6 @@ from controlplane.log.connection import LogConnection
 from controlplane.log.reader import LogReader
 from controlplane.log.topics import partition_counts
 from controlplane.settings import settings
-from controlplane.truthcore_projector.replay import positions_of, rebuild
 
 IDLE_JOBS: Final = 300
 SUBMIT_AT_ONCE: Final = 500
@@ -171,8 +170,8 @@ def running(runners: int, agents: int) -> Iterator[tuple[Path, Client, LogConnec
 def e2e(jobs: int, runners: int, agents: int) -> dict[str, Any]:
     """Return the figures of an end-to-end run on a stack of its own."""
     with running(runners, agents) as (_, _, connection):
-        figures = _with_uvloop(measure(connection, jobs))
-        kinds, conclusions, steps = _with_uvloop(read_back(connection))
+        figures = with_uvloop(measure(connection, jobs))
+        kinds, conclusions, steps = with_uvloop(read_back(connection))
     names = [f"flood-{n}" for n in range(jobs)] + [f"idle-{n}" for n in range(IDLE_JOBS)]
     faults = faults_of(names, conclusions, steps)
     return figures | {
@@ -181,7 +180,8 @@ def e2e(jobs: int, runners: int, agents: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _with_uvloop(work: Coroutine[Any, Any, T]) -> T:
+def with_uvloop(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end on uvloop."""
     import uvloop
 
     return uvloop.run(work)
@@ -213,62 +213,9 @@ def run_e2e(jobs: int, runners: int, agents: int, *, as_json: bool) -> int:
     return 0 if figures["concluded_once"] else 1
 
 
-def replay(events: int) -> dict[str, Any]:
-    """Return the figures of a replay: a log of at least so many events, folded again, against the raw read of the same topics."""
-    with running(2, 2) as (folder, client, connection):
-        _with_uvloop(measure(connection, events // (len(STEPS) + 1) + 1))
-        live = _settled(client)
-        until = positions_of(live)
-        raw = _with_uvloop(raw_read(connection, until))
-        tables, records, seconds = _with_uvloop(rebuild(connection, until, folder / "replay.duckdb"))
-    rate = records / seconds
-    return {
-        "events": records, "seconds": round(seconds, 3), "events_per_s": round(rate), "raw_read_per_s": round(raw),
-        "ratio": round(rate / raw, 3), "digest_equal": tables == live.tables, "machine": machine(),
-    }  # fmt: skip
-
-
-def _settled(client: Client) -> Any:
-    """Return the live digest once the projection has read the whole log."""
-    give_up_at = time.monotonic() + GIVE_UP_SECONDS
-    while client.sql("SELECT 1").reflects.lag_records > 0 and time.monotonic() < give_up_at:
-        time.sleep(0.5)
-    return client.digest()
-
-
-async def raw_read(connection: LogConnection, until: dict[tuple[str, int], int]) -> float:
-    """Return how many records a second aiokafka reads of the same partitions, discarding them."""
-    reader = LogReader(connection, client_id="controlplane-bench-raw")
-    await reader.start()
-    try:
-        left = {one for one, end in until.items() if end}
-        await reader.assign(dict.fromkeys(left, "earliest"))
-        done, started = 0, time.perf_counter()
-        while left:
-            for one, batch in (await reader.batch(timeout_seconds=0.5)).items():
-                done += len(batch)
-                if batch[-1].offset + 1 >= until[one]:
-                    left.discard(one)
-        return done / (time.perf_counter() - started)
-    finally:
-        await reader.stop()
-
-
-def run_replay(events: int, *, as_json: bool) -> int:
-    """Print the figures of a replay; 1 if its digest differs from the live projection's."""
-    figures = replay(events)
-    if as_json:
-        print(json.dumps(figures))
-    else:
-        show.console.print(
-            f"[bold]{figures['events_per_s']:,} events/s[/] into complete projections, {figures['ratio']:.0%} of what aiokafka"
-            f" reads ({figures['raw_read_per_s']:,}/s); digest equal: {figures['digest_equal']}"
-        )
-    return 0 if figures["digest_equal"] else 1
-
-
 def run_all(jobs: int, events: int) -> int:
     """Print our figures beside the peers' in one table of ratios."""
+    from controlplane.cli.bench_replay import replay_jobs
     from controlplane.local.stack import EmbeddedStack
 
     peers = {}
@@ -279,7 +226,7 @@ def run_all(jobs: int, events: int) -> int:
         ):
             peers[system] = _peer(system, jobs if system == "taskiq" else min(jobs, 5000), stack.redis_tcp_url)
     ours = e2e(jobs, 2, 2)
-    again = replay(events)
+    again = replay_jobs(events)
     table = Table("System", "Jobs/s", "Ours / theirs", "Idle p50 ms", "Idle p99 ms", box=None, header_style="dim")
     table.add_row(
         "controlplane", f"{ours['jobs_per_s']:,.0f}", "", str(ours["latency_ms"]["p50"]), str(ours["latency_ms"]["p99"])

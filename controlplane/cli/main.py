@@ -273,11 +273,17 @@ def bench_e2e(
 
 
 @bench_app.command("replay")
-def bench_replay(events: Annotated[int, typer.Option(min=1000)] = 500_000, as_json: Json = False) -> None:
+def bench_replay(
+    events: Annotated[int, typer.Option(min=1000)] = 500_000,
+    written: Annotated[
+        bool, typer.Option(help="Write the events straight to the log instead of running jobs.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Fold a log into complete projections; fails unless the digest equals the live projection's."""
-    from controlplane.cli.bench import run_replay
+    from controlplane.cli.bench_replay import run_replay
 
-    raise typer.Exit(run_replay(events, as_json=as_json))
+    raise typer.Exit(run_replay(events, written=written, as_json=as_json))
 
 
 @bench_app.command("all")

@@ -21,8 +21,15 @@ Flags = npt.NDArray[np.bool_]
 
 def whole(schema: Any, datums: Sequence[bytes]) -> Flags:
     """Return for each datum whether the schema's fields take up exactly its bytes; values of strings are not looked at."""
-    walk = _Walk(datums)
-    walk.over(schema, np.arange(len(datums)))
+    ends = np.cumsum(np.fromiter(map(len, datums), np.int64, len(datums)))
+    starts = np.concatenate(([0], ends[:-1])) if len(datums) else ends
+    return whole_within(schema, np.frombuffer(b"".join(datums) + b"\0", np.uint8), starts, ends)
+
+
+def whole_within(schema: Any, buffer: npt.NDArray[np.uint8], starts: Integers, ends: Integers) -> Flags:
+    """Return the same for datums that lie in one buffer, which has at least one byte behind the last of them."""
+    walk = _Walk(buffer, starts, ends)
+    walk.over(schema, np.arange(len(starts)))
     fits: Flags = walk.fits & (walk.at == walk.end)
     return fits
 
@@ -30,12 +37,11 @@ def whole(schema: Any, datums: Sequence[bytes]) -> Flags:
 class _Walk:
     """Where each datum has been walked to, in one buffer that holds them all."""
 
-    def __init__(self, datums: Sequence[bytes]) -> None:
-        sizes = np.fromiter(map(len, datums), np.int64, len(datums))
-        self.end: Integers = np.cumsum(sizes)
-        self.at: Integers = self.end - sizes
-        self.fits: Flags = np.ones(len(datums), np.bool_)
-        self.buffer = np.frombuffer(b"".join(datums) + b"\0", np.uint8)
+    def __init__(self, buffer: npt.NDArray[np.uint8], starts: Integers, ends: Integers) -> None:
+        self.end = ends
+        self.at = starts.copy()
+        self.fits: Flags = np.ones(len(starts), np.bool_)
+        self.buffer = buffer
         self.named: dict[str, Any] = {}
 
     def over(self, schema: Any, who: Integers) -> None:

@@ -3,26 +3,18 @@
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from controlplane.api.models import DigestAnswer, TableDigest
 from controlplane.log.connection import LogConnection
 from controlplane.log.positions import Partition
-from controlplane.log.reader import LogReader
-from controlplane.truthcore_projector.decode import Decoder
 from controlplane.truthcore_projector.digest import digest
+from controlplane.truthcore_projector.fold import Progress, fold
 from controlplane.truthcore_projector.store import Store
-
-TRANSACTION_RECORDS: Final = 50_000
-READ_AHEAD: Final = 2
-"""Gathered transactions that may wait for the database: reading overlaps with writing, and memory is bounded."""
-
-Progress = Callable[[int, int, float], None]
-"""Called with (records done, records in all, seconds so far)."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,63 +30,14 @@ async def rebuild(
     connection: LogConnection, until: Mapping[Partition, int], file: Path | str, progress: Progress | None = None
 ) -> tuple[list[TableDigest], int, float]:
     """Fold the log from offset 0 up to a position vector into a database; returns digests, records and seconds."""
-    reader = LogReader(connection, client_id="controlplane-audit")
-    await reader.start()
-    store, decoder = Store(file), Decoder()
-    gathered: asyncio.Queue[list[Any] | None] = asyncio.Queue(READ_AHEAD)
-    total = sum(until.values())
+    store = Store(file, bulk=True)
     started = time.perf_counter()
-
-    async def write() -> int:
-        done = 0
-        while (records := await gathered.get()) is not None:
-            await asyncio.to_thread(_write, store, decoder, records)
-            done += len(records)
-            if progress is not None:
-                progress(done, total, time.perf_counter() - started)
-        return done
-
-    writing = asyncio.create_task(write())
     try:
-        await _read(reader, until, gathered, writing)
-        done = await writing
+        done = await fold(connection, store, until, progress)
         seconds = time.perf_counter() - started
         return await asyncio.to_thread(digest, store.connection.cursor(), until), done, seconds
     finally:
-        writing.cancel()
-        decoder.close()
         store.close()
-        await reader.stop()
-
-
-async def _read(
-    reader: LogReader,
-    until: Mapping[Partition, int],
-    gathered: "asyncio.Queue[list[Any] | None]",
-    writing: asyncio.Task[int],
-) -> None:
-    left = {one for one, end in until.items() if end > 0}
-    await reader.assign(dict.fromkeys(left, "earliest"))
-    records: list[Any] = []
-    while left and not writing.done():
-        for one, batch in (await reader.batch(timeout_seconds=0.2)).items():
-            end = until[one]
-            records += batch if batch[-1].offset < end else [record for record in batch if record.offset < end]
-            if batch[-1].offset + 1 >= end:
-                left.discard(one)
-        if len(records) >= TRANSACTION_RECORDS:
-            await gathered.put(records)
-            records = []
-    if records:
-        await gathered.put(records)
-    await gathered.put(None)
-
-
-def _write(store: Store, decoder: Decoder, records: list[Any]) -> None:
-    following: dict[Partition, int] = {}
-    for record in records:
-        following[(record.topic, record.partition)] = record.offset + 1
-    store.write(decoder.decode(records), following)
 
 
 def positions_of(answer: DigestAnswer) -> dict[Partition, int]:

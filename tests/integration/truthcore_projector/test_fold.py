@@ -1,0 +1,139 @@
+"""Folding on a real log: the same rows as record by record, from wherever an earlier fold stopped."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from controlplane.demo.history import write_history
+from controlplane.log.block_reader import BlockReader
+from controlplane.log.connection import LogConnection
+from controlplane.log.positions import Partition
+from controlplane.log.reader import LogReader, PositionGone
+from controlplane.log.topics import ensure_topics
+from controlplane.settings import Settings
+from controlplane.truthcore_projector.decode import Decoder
+from controlplane.truthcore_projector.digest import digest
+from controlplane.truthcore_projector.fold import fold
+from controlplane.truthcore_projector.store import Store
+
+EVENTS = 22_000
+PROGRAM = """
+import asyncio, sys
+from controlplane.log.connection import LogConnection
+from controlplane.truthcore_projector import fold as module
+from controlplane.truthcore_projector.store import Store
+module.TRANSACTION_RECORDS = 1_000
+until = {(topic, int(partition)): int(end) for topic, partition, end in (one.rsplit("/", 2) for one in sys.argv[3:])}
+store = Store(sys.argv[2])
+asyncio.run(module.fold(LogConnection(bootstrap=sys.argv[1]), store, until, lambda done, total, seconds: print(done, flush=True)))
+"""
+
+
+async def end_of(connection: LogConnection) -> dict[Partition, int]:
+    counts = await ensure_topics(connection, Settings(kafka_bootstrap=connection.bootstrap))
+    reader = LogReader(connection, client_id="test")
+    await reader.start()
+    try:
+        return await reader.end_offsets([(topic, number) for topic, count in counts.items() for number in range(count)])
+    finally:
+        await reader.stop()
+
+
+@pytest.fixture(scope="module")
+def written(kafka_bootstrap: str) -> tuple[LogConnection, dict[Partition, int]]:
+    """A log with a history, and its end."""
+    connection = LogConnection(bootstrap=kafka_bootstrap)
+
+    async def write() -> dict[Partition, int]:
+        await end_of(connection)
+        await write_history(connection, EVENTS, name=f"fold-{os.getpid()}")
+        return await end_of(connection)
+
+    return connection, asyncio.run(write())
+
+
+@pytest.fixture(scope="module")
+def record_by_record(written: tuple[LogConnection, dict[Partition, int]]) -> Store:
+    """The same log read by aiokafka, one object per record."""
+    connection, until = written
+
+    async def read() -> Store:
+        reader, decoder, store = LogReader(connection, client_id="test"), Decoder(), Store(":memory:")
+        await reader.start()
+        left = {one for one, end in until.items() if end}
+        await reader.assign(dict.fromkeys(left, "earliest"))
+        while left:
+            for one, batch in (await reader.batch(timeout_seconds=0.5)).items():
+                records = [record for record in batch if record.offset < until[one]]
+                if records:
+                    store.write(decoder.decode(records), {one: records[-1].offset + 1})
+                if batch[-1].offset + 1 >= until[one]:
+                    left.discard(one)
+        await reader.stop()
+        decoder.close()
+        return store
+
+    return asyncio.run(read())
+
+
+def test_a_fold_gives_the_rows_that_reading_record_by_record_gives(
+    written: tuple[LogConnection, dict[Partition, int]], record_by_record: Store, tmp_path: Path
+) -> None:
+    connection, until = written
+    store = Store(tmp_path / "folded.duckdb", bulk=True)
+    seen: list[tuple[int, int]] = []
+    done = asyncio.run(fold(connection, store, until, lambda done, total, _: seen.append((done, total))))
+    assert done == sum(until.values()) >= EVENTS
+    assert seen[-1] == (done, done)
+    assert store.positions() == {one: end for one, end in until.items() if end}
+    assert digest(store.connection.cursor(), until) == digest(record_by_record.connection.cursor(), until)
+
+
+def test_a_fold_stops_at_any_position_and_goes_on_from_there(
+    written: tuple[LogConnection, dict[Partition, int]], record_by_record: Store, tmp_path: Path
+) -> None:
+    connection, until = written
+    store = Store(tmp_path / "halves.duckdb")
+    half = {one: end // 2 for one, end in until.items()}
+    assert asyncio.run(fold(connection, store, half)) == sum(half.values())
+    assert digest(store.connection.cursor(), half) == digest(record_by_record.connection.cursor(), half)
+    assert asyncio.run(fold(connection, store, until)) == sum(until.values()) - sum(half.values())
+    assert digest(store.connection.cursor(), until) == digest(record_by_record.connection.cursor(), until)
+
+
+def test_a_fold_that_was_killed_goes_on_where_its_last_transaction_ended(
+    written: tuple[LogConnection, dict[Partition, int]], record_by_record: Store, tmp_path: Path
+) -> None:
+    connection, until = written
+    file = tmp_path / "killed.duckdb"
+    places = [f"{topic}/{partition}/{end}" for (topic, partition), end in until.items()]
+    for transactions in (1, 3):
+        command = [sys.executable, "-c", PROGRAM, connection.bootstrap, str(file), *places]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        for _ in range(transactions):
+            assert process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        process.stdout.close()
+        assert process.wait(30) == -signal.SIGKILL
+    store = Store(file)
+    before = sum(store.positions().values())
+    assert 0 < before < sum(until.values())
+    assert asyncio.run(fold(connection, store, until)) == sum(until.values()) - before
+    assert digest(store.connection.cursor(), until) == digest(record_by_record.connection.cursor(), until)
+
+
+async def test_a_range_that_the_log_does_not_have_is_refused(
+    written: tuple[LogConnection, dict[Partition, int]],
+) -> None:
+    connection, until = written
+    place = max(until, key=lambda one: until[one])
+    async with BlockReader(connection, client_id="test") as reader:
+        blocks = reader.blocks({place: until[place] + 10}, {place: until[place] + 20})
+        with pytest.raises(PositionGone, match=place[0]):
+            await anext(blocks)
