@@ -64,6 +64,16 @@ class Settings(BaseSettings):
     heartbeat_seconds: float = Field(2.0, gt=0, description="Interval of runners' heartbeats.")
     kafka_session_seconds: float = Field(6.0, gt=0, description="A JobForge instance is gone when silent for so long.")
 
+    notary_key: Path | None = Field(
+        None, description="PEM file of the notary's Ed25519 key; none: made in the data folder, notary/notary.pem."
+    )
+    notary_public_keys: Path | None = Field(
+        None,
+        description="PEM file of the public keys whose checkpoints count; none: notary/notary.pub in the data folder.",
+    )
+    checkpoint_records: Count = Field(10_000, description="A partition is signed when so many records came.")
+    checkpoint_seconds: float = Field(60.0, gt=0, description="A partition is signed when a record waits for so long.")
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severe log line written."
     )

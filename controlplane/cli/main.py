@@ -9,6 +9,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from controlplane.cli import checkpoints
+
 app = typer.Typer(
     help="Run jobs on a message log, and know what happened, why, and what is therefore true.",
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
@@ -17,6 +19,8 @@ audit_app = typer.Typer(help="Hold the projection against the log.", no_args_is_
 bench_app = typer.Typer(help="Measure this machine, and hold the result to the log.", no_args_is_help=True)
 app.add_typer(audit_app, name="audit")
 app.add_typer(bench_app, name="bench")
+audit_app.add_typer(checkpoints.app, name="checkpoints")
+audit_app.command("prove")(checkpoints.prove)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for programs.")]
 Gateway = Annotated[
@@ -46,7 +50,8 @@ def _gateway_url(gateway: str | None) -> str:
     return running.addresses.get("gateway", settings().gateway_url) if running else settings().gateway_url
 
 
-def _client(gateway: str | None) -> Any:
+def client_of(gateway: str | None) -> Any:
+    """Return a client of the gateway that is named, or of the stack that runs in the data folder."""
     from controlplane.client import Client
 
     return Client(_gateway_url(gateway))
@@ -56,7 +61,7 @@ def _ask(gateway: str | None, as_json: bool, work: Any) -> Any:
     """Ask the gateway; a refusal ends the command with its words and exit code 1."""
     from controlplane.client import ControlPlaneError
 
-    with _client(gateway) as client:
+    with client_of(gateway) as client:
         try:
             return work(client)
         except ControlPlaneError as error:
@@ -91,7 +96,7 @@ def up(data_dir: DataDir = None, agents: Annotated[int, typer.Option(min=1, help
 
 
 @app.command()
-def service(name: Annotated[str, typer.Argument(help="jobforge, truthcore or gateway")]) -> None:
+def service(name: Annotated[str, typer.Argument(help="jobforge, truthcore, gateway or notary")]) -> None:
     """Run one service in the foreground; settings are CONTROLPLANE_* variables."""
     import importlib
 
@@ -100,7 +105,12 @@ def service(name: Annotated[str, typer.Argument(help="jobforge, truthcore or gat
     from controlplane.log.connection import LogUnconfigured
     from controlplane.settings import settings
 
-    modules = {"jobforge": "jobforge_agent", "truthcore": "truthcore_projector", "gateway": "gateway"}
+    modules = {
+        "jobforge": "jobforge_agent",
+        "truthcore": "truthcore_projector",
+        "gateway": "gateway",
+        "notary": "notary",
+    }
     if name not in modules:
         fail(f"Expected one of {', '.join(modules)}, but found {name}.", code=2)
     try:

@@ -85,6 +85,10 @@ class SystemStack:
             variables = {"CONTROLPLANE_HEALTH_PORT": str(health)}
             self._service(name, variables, f"http://{settings.health_host}:{health}/health/ready")
         self._service("gateway", ports, f"{self.gateway_url}/health/live")
+        health = choose_port(None)
+        self._service(
+            "notary", {"CONTROLPLANE_HEALTH_PORT": str(health)}, f"http://{settings.health_host}:{health}/health/live"
+        )
         self.embedded.supervisor.wait_ready()
         self.embedded.publish("gateway", self.gateway_url)
         self.embedded.publish("truthcore", self.truthcore_url)

@@ -139,7 +139,7 @@ EVENT_TYPES: Final = {
         ),
         *_on(DEAD_LETTERS, {Service.GATEWAY}, "position", types.DeadLetterSettled),
         *_on(JOB_LOGS, _RUNNER, "job_id", types.JobLogged),
-        *_on(CHECKPOINTS, {Service.NOTARY}, "origin", types.CheckpointSigned),
+        *_on(CHECKPOINTS, {Service.NOTARY}, "origin", types.CheckpointSigned, schema_version=2),
     ]
 }  # fmt: skip
 

@@ -398,6 +398,8 @@ def encode_CheckpointSigned(event: types.CheckpointSigned) -> bytes:
             long(event.end_offset),
             blob(event.root_hash),
             text(event.note),
+            long(event.start_offset),
+            array(event.frontier, blob),
         )
     )
 

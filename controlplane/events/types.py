@@ -497,6 +497,10 @@ class CheckpointSigned(msgspec.Struct, frozen=True, kw_only=True):
     """Root of the tree (RFC 6962), 32 bytes."""
     note: str
     """The checkpoint as a signed note (C2SP tlog-checkpoint and signed-note)."""
+    start_offset: int = 0
+    """Offset of the first record covered."""
+    frontier: tuple[bytes, ...] = ()
+    """Roots of the tree's perfect subtrees, the largest first: with them the tree grows on from here. The root follows from them."""
 
 
 class CommandRefused(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """Reading from exact positions, without a group: whoever reads keeps its own positions, with its own data."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, Literal
 
@@ -89,22 +90,24 @@ class LogReader:
             if named["latest"]:
                 await self._consumer.seek_to_end(*named["latest"])
 
-    async def beginning_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+    async def beginning_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Return the offset of the first record that each partition still has.
 
         Raises:
             LogUnavailable: the brokers did not answer.
         """
         with _answers("the brokers to give the first offsets"):
+            await self._learn(partitions)
             return _plain(await self._consumer.beginning_offsets([TopicPartition(*one) for one in partitions]))
 
-    async def end_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+    async def end_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Return the offset that the next record of each partition will get.
 
         Raises:
             LogUnavailable: the brokers did not answer.
         """
         with _answers("the brokers to give the last offsets"):
+            await self._learn(partitions)
             return _plain(await self._consumer.end_offsets([TopicPartition(*one) for one in partitions]))
 
     async def offsets_at(self, moments_milliseconds: Mapping[Partition, int]) -> dict[Partition, int]:
@@ -121,6 +124,11 @@ class LogReader:
             one: ends[one] if (record := found[TopicPartition(*one)]) is None else record.offset
             for one in moments_milliseconds
         }
+
+    async def _learn(self, partitions: Iterable[Partition]) -> None:
+        """Ask for the leaders of all these topics at once: aiokafka asks for one after the other, and waits 0.1 s before each."""
+        client = self._consumer._client  # noqa: SLF001 -- there is no public way to name topics without subscribing
+        await asyncio.gather(*(client.add_topic(topic) for topic in {topic for topic, _ in partitions}))
 
     async def position(self, partition: Partition) -> int:
         """Return the offset of the next record that will be read; ranges that were compacted away are skipped.

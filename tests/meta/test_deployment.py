@@ -179,7 +179,12 @@ def deployed_commands() -> dict[str, list[str]]:
 
 
 def test_what_is_deployed_can_be_run() -> None:
-    packages = {"jobforge": "jobforge_agent", "truthcore": "truthcore_projector", "gateway": "gateway"}
+    packages = {
+        "jobforge": "jobforge_agent",
+        "truthcore": "truthcore_projector",
+        "gateway": "gateway",
+        "notary": "notary",
+    }
     for where, (command, argument) in deployed_commands().items():
         if command == "service":
             assert callable(import_module(f"controlplane.{packages[argument]}.service").run), where
