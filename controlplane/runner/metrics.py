@@ -10,8 +10,8 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Register the metrics."""
-        self.busy_slots = Gauge("controlplane_runner_busy_slots", "Slots taken by attempts.", registry=registry)
-        self.slots = Gauge("controlplane_runner_slots", "Slots that the runner offers.", registry=registry)
+        self.busy_slots = Gauge("controlplane_runner_process_busy_slots", "Slots taken by attempts.", registry=registry)
+        self.slots = Gauge("controlplane_runner_process_slots", "Slots that the runner offers.", registry=registry)
         self._by_outcome: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self._attempts = Counter(
             "controlplane_runner_attempts_total",
