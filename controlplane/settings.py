@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     routing_policy: str = Field(
         "controlplane.jobforge_agent.policy:least_loaded", description="module:function that gives jobs to runners."
     )
+    most_jobs_in_flight: Count = Field(
+        500_000, description="Jobs accepted and not concluded; beyond it submissions are answered with 503."
+    )
     lease_seconds: float = Field(6.0, gt=0, description="An attempt is lost when its runner is silent for so long.")
     heartbeat_seconds: float = Field(2.0, gt=0, description="Interval of runners' heartbeats.")
     kafka_session_seconds: float = Field(6.0, gt=0, description="A JobForge instance is gone when silent for so long.")

@@ -41,8 +41,11 @@ _TABLE: Final = (
     ErrorCode(code="wrong_partition", category=Category.CONTRACT, http_status=422, title="The record is not in the partition of its key"),
     ErrorCode(code="record_undecodable", category=Category.CONTRACT, http_status=422, title="The record is no event of the contract"),
     ErrorCode(code="event_unexpected", category=Category.CONTRACT, http_status=422, title="The event does not belong on this topic"),
+    ErrorCode(code="record_poisonous", category=Category.INTERNAL, http_status=500, title="The record cannot be decided", severity=Severity.CRITICAL),
     # What happened to an attempt.
     ErrorCode(code="handler_failed", category=Category.EXECUTION, http_status=500, title="The handler raised an error", retryable=True),
+    ErrorCode(code="destination_unavailable", category=Category.UNAVAILABLE, http_status=503, title="What the handler needs does not answer", retryable=True),
+    ErrorCode(code="runner_broken", category=Category.INTERNAL, http_status=500, title="The runner cannot execute handlers", retryable=True),
     ErrorCode(code="attempt_timed_out", category=Category.TIMEOUT, http_status=504, title="The attempt took longer than its limit", retryable=True),
     ErrorCode(code="attempts_lost", category=Category.UNAVAILABLE, http_status=503, title="Too many attempts were lost with their runners"),
     ErrorCode(code="attempt_lost", category=Category.UNAVAILABLE, http_status=503, title="The attempt was lost with its runner", retryable=True),

@@ -13,15 +13,22 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
     correlation_id: str
     tenant: str = "default"
     actor: str | None = None
+    scope: str = ""
+    """Tells effects of one record on several jobs apart: the job."""
+
+    @property
+    def name(self) -> str:
+        """Return what ids of effects follow from."""
+        position = self.position
+        place = f"{position.topic}/{position.partition}/{position.offset}"
+        return f"{place}/{self.scope}" if self.scope else place
 
 
 def caused_header(cause: Cause, event_name: str, ordinal: int, producer: Producer, now: Instant) -> EventHeader:
     """Return the header of an event that is a function of its cause: deciding again gives the same event id."""
-    position = cause.position
-    identity = f"{position.topic}/{position.partition}/{position.offset}/{event_name}/{ordinal}"
     return EventHeader(
-        event_id=name_based_id(identity), occurred_at=now, correlation_id=cause.correlation_id,
-        causation=position, producer=producer, tenant=cause.tenant, actor=cause.actor,
+        event_id=name_based_id(f"{cause.name}/{event_name}/{ordinal}"), occurred_at=now, correlation_id=cause.correlation_id,
+        causation=cause.position, producer=producer, tenant=cause.tenant, actor=cause.actor,
     )  # fmt: skip
 
 

@@ -12,7 +12,8 @@ from controlplane.events.header import Cause, caused_header
 from controlplane.events.identity import Instant, name_based_id, partition_of
 from controlplane.events.job_contracts import Registry
 from controlplane.events.types import ErrorEnvelope, LogPosition, Producer, RecordRefused
-from controlplane.jobforge_agent.decide import DECIDERS, ON_UNKNOWN_JOB, Context, is_repeat
+from controlplane.jobforge_agent.commands import DECIDERS, ON_UNKNOWN_JOB
+from controlplane.jobforge_agent.decide import Context, Decision, Related, is_repeat
 from controlplane.jobforge_agent.state import Job
 
 REFUSED_VALUE_BYTES = 64 * 1024
@@ -36,6 +37,7 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True):
     jobs: dict[str, Job]
     events: list[msgspec.Struct]
     refused: int
+    observed: list[tuple[str, bool]]
 
 
 def consume(record: Any, partitions: int) -> Consumed:
@@ -92,12 +94,15 @@ def job_ids(batch: Iterable[Consumed]) -> list[str]:
 
 
 def decide_batch(
-    batch: Sequence[Consumed], known: Mapping[str, Job], *, partition: int, registry: Registry, producer: Producer
-) -> Decided:
+    batch: Sequence[Consumed], known: Mapping[str, Job], *, partition: int, registry: Registry, producer: Producer,
+    related: Related | None = None,
+) -> Decided:  # fmt: skip
     """Decide a batch in order, each record on what the ones before it made of its job."""
     jobs = dict(known)
     events: list[msgspec.Struct] = []
+    observed: list[tuple[str, bool]] = []
     refused = 0
+    related = related or Related()
     for consumed in batch:
         if consumed.error is not None:
             events.append(dead_letter(consumed, consumed.error, producer))
@@ -106,7 +111,9 @@ def decide_batch(
         event = consumed.event
         job = jobs.get(event.job_id)
         cause = cause_of(event, consumed.position)
-        context = Context(cause=cause, now=consumed.at, registry=registry, producer=producer, partition=partition)
+        context = Context(
+            cause=cause, now=consumed.at, registry=registry, producer=producer, partition=partition, related=related
+        )
         if job is None and type(event) not in ON_UNKNOWN_JOB:
             text = f"Expected {type(event).__name__} of a job that was submitted, but {event.job_id} is not known."
             events.append(dead_letter(consumed, _unknown(consumed, text, event.job_id), producer))
@@ -114,11 +121,24 @@ def decide_batch(
             continue
         if job is not None and is_repeat(job, context) and job.concluded_by != consumed.position:
             continue
-        decision = DECIDERS[type(event)](job, event, context)
+        try:
+            decision: Decision = DECIDERS[type(event)](job, event, context)
+        except Exception as fault:  # noqa: BLE001 -- a record that cannot be decided must not stop those behind it
+            events.append(dead_letter(consumed, _poisonous(consumed, fault), producer))
+            refused += 1
+            continue
         events += decision.events
+        observed += decision.observed
         if decision.job is not None:
             jobs[event.job_id] = decision.job
-    return Decided(jobs=jobs, events=events, refused=refused)
+    return Decided(jobs=jobs, events=events, refused=refused, observed=observed)
+
+
+def _poisonous(consumed: Consumed, fault: Exception) -> ErrorEnvelope:
+    text = f"Expected to decide {type(consumed.event).__name__}, but {type(fault).__name__}: {fault}. It is set aside; its job stays as it was."
+    position = consumed.position
+    error_id = name_based_id(f"{position.topic}/{position.partition}/{position.offset}/poisonous/jobforge")
+    return envelope("record_poisonous", text[:1000], error_id=error_id, found=type(fault).__name__)
 
 
 def _unknown(consumed: Consumed, text: str, job_id: str) -> ErrorEnvelope:

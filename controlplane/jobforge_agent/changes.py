@@ -1,5 +1,6 @@
 """What a decided job changes in the store: derived from the job before and after, so that no index can be forgotten."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -37,9 +38,20 @@ class Changes:
         """Jobs that must still be in their queue: a router may have leased them since they were read."""
         self.due: list[tuple[int, int, str]] = []
         self.undue: list[tuple[int, str]] = []
-        self.release: list[tuple[str, str, int]] = []
+        self.release: list[tuple[str, str, int, tuple[str, ...]]] = []
         self.open: list[tuple[int, int, str]] = []
         self.close: list[tuple[int, str]] = []
+        self.children: list[tuple[str, str]] = []
+        self.orphans: list[tuple[str, str]] = []
+        """Children that concluded."""
+        self.failed: list[tuple[int, int, str]] = []
+        """Jobs that failed, were cancelled or rejected: their work may be asked for again."""
+        self.settled: list[tuple[int, str]] = []
+        """Of those, jobs whose work was asked for again."""
+        self.observed: list[tuple[str, str, int]] = []
+        """What circuit breakers count: destination, `successes` or `failures`, how many."""
+        self.guards: list[tuple[str, str, str, str]] = []
+        """Hash, field, the value that it must have, the value that it gets; empty for none."""
 
     @classmethod
     def between(cls, pairs: Iterable[tuple[Job | None, Job]]) -> "Changes":
@@ -56,11 +68,12 @@ class Changes:
         self._queue(before, after)
         self._timer(before, after)
         if before is not None and before.leased and before.attempt_id != (after.attempt_id if after.leased else None):
-            self.release.append((before.runner_id or "", before.attempt_id or "", before.slots))
+            self.release.append((before.runner_id or "", before.attempt_id or "", before.slots, before.holds))
         if before is None and not after.concluded:
             self.open.append((after.partition, after.submission.offset, after.job_id))
         elif before is not None and after.concluded and not before.concluded:
             self.close.append((after.partition, after.job_id))
+        self._family(before, after)
 
     def _queue(self, before: Job | None, after: Job) -> None:
         waited = before is not None and before.phase is Phase.QUEUED
@@ -71,6 +84,27 @@ class Changes:
             self.ready.append((after.queue, after.score, after.job_id))
         elif waited and not waits:
             self.unready.append((after.queue, after.job_id))
+
+    def _family(self, before: Job | None, after: Job) -> None:
+        begins, ends = before is None, after.concluded and (before is None or not before.concluded)
+        if after.parent is not None:
+            if begins and not ends:
+                self.children.append((after.parent.job_id, after.job_id))
+            elif ends and not begins:
+                self.orphans.append((after.parent.job_id, after.job_id))
+        if ends and after.phase is not Phase.COMPLETED:
+            self.failed.append((after.partition, after.submission.offset, after.job_id))
+        if after.retried_as is not None and (before is None or before.retried_as is None):
+            self.settled.append((after.partition, after.job_id))
+
+    def observe(self, observed: Iterable[tuple[str, bool]]) -> None:
+        """Add up what was observed of destinations."""
+        counts = Counter(observed)
+        self.observed += [(name, "successes" if good else "failures", count) for (name, good), count in counts.items()]
+
+    def guard(self, hash_name: str, field: str, expected: str, new: str) -> None:
+        """Commit only if a field still has a value, and set it; empty stands for no value."""
+        self.guards.append((hash_name, field, expected, new))
 
     def _timer(self, before: Job | None, after: Job) -> None:
         was = before.due_at if before is not None else None

@@ -3,7 +3,6 @@
 Each returns a `Decision`: the events to publish and the job as it then is. A refusal is an event, too.
 """
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +13,7 @@ from controlplane.events.header import Cause, caused_header, leased_header
 from controlplane.events.identity import Instant, name_based_id
 from controlplane.events.job_contracts import Registry
 from controlplane.events.types import ErrorEnvelope, Producer
+from controlplane.jobforge_agent.breakers import failed, lost_with, succeeded
 from controlplane.jobforge_agent.outcome import claimed_truths, outcome_truth
 from controlplane.jobforge_agent.retry import backoff_micros, will_retry
 from controlplane.jobforge_agent.state import SECOND, Job, earliest
@@ -25,6 +25,19 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     job: Job | None
     events: tuple[msgspec.Struct, ...] = ()
+    observed: tuple[tuple[str, bool], ...] = ()
+    """What circuit breakers learn: a destination, and whether it did its part."""
+
+
+class Related(msgspec.Struct, frozen=True, kw_only=True):
+    """What commands about a job need to know besides it; read before they are decided."""
+
+    children: dict[str, tuple[str, ...]] = {}
+    """Unfinished child jobs, by job that is to be cancelled with its tree."""
+    parents: dict[str, Job] = {}
+    """Jobs whose attempts submitted some of the jobs."""
+    originals: dict[str, types.JobSubmitted] = {}
+    """The submissions of concluded jobs whose work is to be done again."""
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,15 +49,16 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     registry: Registry
     producer: Producer
     partition: int
+    related: Related = Related()
 
 
 DEFAULT_RETRY: Final = types.RetryPolicy()
 _replace = msgspec.structs.replace
 
 
-def _error_id(context: Context, name: str) -> str:
-    position = context.cause.position
-    return name_based_id(f"{position.topic}/{position.partition}/{position.offset}/{name}/error")
+def error_id(context: Context, name: str) -> str:
+    """Return the id of a refusal: the same whenever it is decided again."""
+    return name_based_id(f"{context.cause.name}/{name}/error")
 
 
 def on_submitted(job: Job | None, event: types.JobSubmitted, context: Context) -> Decision:
@@ -52,7 +66,7 @@ def on_submitted(job: Job | None, event: types.JobSubmitted, context: Context) -
     if job is not None:
         return Decision(job=job)
     refusal = context.registry.refusal(
-        event.job_type, event.contract_major, event.payload, _error_id(context, "JobRejected")
+        event.job_type, event.contract_major, event.payload, error_id(context, "JobRejected")
     )
     fresh = new_job(event, context)
     if refusal is not None:
@@ -64,6 +78,10 @@ def on_submitted(job: Job | None, event: types.JobSubmitted, context: Context) -
         header=caused_header(context.cause, "JobAccepted", 0, context.producer, context.now),
         job_id=event.job_id, job_type=event.job_type, pool=event.pool, priority=event.priority, not_before=event.not_before,
     )  # fmt: skip
+    parent = context.related.parents.get(event.parent.job_id) if event.parent else None
+    if parent is not None and parent.tree_cancelled:
+        rest = cancelled(fresh, f"Its parent {parent.job_id} was cancelled with its children.", context)
+        return Decision(job=rest.job and _replace(rest.job, tree_cancelled=True), events=(accepted, *rest.events))
     return Decision(job=fresh, events=(accepted,))
 
 
@@ -84,6 +102,7 @@ def new_job(event: types.JobSubmitted, context: Context) -> Job:
         queue_timeout_micros=int(limits.queue_seconds * SECOND) if limits.queue_seconds else None,
         deadline=earliest(event.deadline, total), required_labels=event.required_labels,
         preferred_labels=event.preferred_labels, parent=event.parent, phase=Phase.DELAYED, last=context.cause.position,
+        concurrency_key=event.concurrency_key, rate_key=event.rate_key, schedule_id=event.schedule_id,
     )  # fmt: skip
     if event.not_before is not None and event.not_before > context.now:
         return _replace(job, due_at=earliest(event.not_before, job.deadline))
@@ -94,7 +113,13 @@ def queued(job: Job, now: int) -> Job:
     """Return the job in its ready queue."""
     limit = now + job.queue_timeout_micros if job.queue_timeout_micros else None
     return _replace(
-        job, phase=Phase.QUEUED, queued_at=now, due_at=earliest(limit, job.deadline), attempt_id=None, runner_id=None
+        job,
+        phase=Phase.QUEUED,
+        queued_at=now,
+        due_at=earliest(limit, job.deadline),
+        attempt_id=None,
+        runner_id=None,
+        holds=(),
     )
 
 
@@ -102,7 +127,7 @@ def _refused(job: Job, observation: Any, context: Context) -> Decision:
     expected = f"the lease {job.attempt_id}" if job.leased else f"no observation, because it is {job.phase}"
     error = envelope(
         "lease_stale", f"Expected {expected} of job {job.job_id}, but found an observation under {observation.attempt_id}.",
-        error_id=_error_id(context, "ObservationRefused"), field="attempt_id", expected=job.attempt_id, found=observation.attempt_id,
+        error_id=error_id(context, "ObservationRefused"), field="attempt_id", expected=job.attempt_id, found=observation.attempt_id,
     )  # fmt: skip
     refused = types.ObservationRefused(
         header=caused_header(context.cause, "ObservationRefused", 0, context.producer, context.now),
@@ -147,7 +172,10 @@ def on_succeeded(job: Job, event: types.AttemptSucceeded, context: Context) -> D
         outcome_truth(job, "completed", context.cause, context.producer, context.now),
         *claimed_truths(job, event, context.cause, context.producer, context.now),
     )
-    return Decision(job=job.tombstone(Phase.COMPLETED, context.cause.position), events=(completed, *truths))
+    return Decision(
+        job=job.tombstone(Phase.COMPLETED, context.cause.position), events=(completed, *truths),
+        observed=succeeded(job.job_type, event.runner_id) if not repeated else (),
+    )  # fmt: skip
 
 
 def on_failed(job: Job, event: types.AttemptFailed, context: Context) -> Decision:
@@ -156,15 +184,19 @@ def on_failed(job: Job, event: types.AttemptFailed, context: Context) -> Decisio
     if not _holds(job, event) and not repeated:
         return _refused(job, event, context)
     if job.cancel_reason is not None and not repeated:
-        return _cancelled(job, job.cancel_reason, context)
-    if repeated or not will_retry(job, event.error):
+        return cancelled(job, job.cancel_reason, context)
+    if repeated:
         return _failed(job, event.error, context)
+    observed = failed(job.job_type, event.runner_id, event.error.category)
+    if not will_retry(job, event.error):
+        return _replace(_failed(job, event.error, context), observed=observed)
     failures = job.failures + 1
     delay = backoff_micros(job.retry, failures, event.attempt_id)
     if event.error.retry_after_seconds is not None:
         delay = max(delay, int(event.error.retry_after_seconds * SECOND))
     header = caused_header(context.cause, "JobRetryScheduled", 0, context.producer, context.now)
-    return _retry(_replace(job, failures=failures), event.error, delay, header, context)
+    rest = _retry(_replace(job, failures=failures), event.error, delay, header, context)
+    return _replace(rest, observed=observed)
 
 
 def _retry(job: Job, error: ErrorEnvelope, delay_micros: int, header: types.EventHeader, context: Context) -> Decision:
@@ -188,13 +220,14 @@ def _failed(job: Job, error: ErrorEnvelope, context: Context) -> Decision:
     return Decision(job=job.tombstone(Phase.FAILED, context.cause.position), events=(failed, truth))
 
 
-def _cancelled(job: Job, reason: str, context: Context) -> Decision:
-    cancelled = types.JobCancelled(
+def cancelled(job: Job, reason: str, context: Context) -> Decision:
+    """Conclude the job as cancelled."""
+    event = types.JobCancelled(
         header=caused_header(context.cause, "JobCancelled", 0, context.producer, context.now),
         job_id=job.job_id, attempt_id=job.attempt_id, attempt_number=job.attempt_number, reason=reason,
     )  # fmt: skip
     truth = outcome_truth(job, "cancelled", context.cause, context.producer, context.now)
-    return Decision(job=job.tombstone(Phase.CANCELLED, context.cause.position), events=(cancelled, truth))
+    return Decision(job=job.tombstone(Phase.CANCELLED, context.cause.position), events=(event, truth))
 
 
 def on_attempt_cancelled(job: Job, event: types.AttemptCancelled, context: Context) -> Decision:
@@ -202,61 +235,8 @@ def on_attempt_cancelled(job: Job, event: types.AttemptCancelled, context: Conte
     if not _holds(job, event):
         return _refused(job, event, context)
     if job.cancel_reason is not None:
-        return _cancelled(job, job.cancel_reason, context)
+        return cancelled(job, job.cancel_reason, context)
     return on_lost(job, f"The runner gave the attempt up: {event.reason}", context)
-
-
-def on_cancel_requested(job: Job | None, event: types.JobCancelRequested, context: Context) -> Decision:
-    """Cancel a waiting job at once; ask the runner of a running one, or conclude at once when told to kill."""
-    if job is None or job.concluded:
-        repeated = job is not None and job.concluded_by == context.cause.position
-        if job is not None and repeated:
-            return _cancelled(job, event.reason, context)
-        found = "it is not known" if job is None else f"it is {job.phase}"
-        return _command_refused(
-            job, event.job_id, event, f"Expected to cancel job {event.job_id}, but {found}.", context
-        )
-    if job.phase in WAITING:
-        return _cancelled(job, event.reason, context)
-    revoked = types.AttemptRevoked(
-        header=caused_header(context.cause, "AttemptRevoked", 0, context.producer, context.now),
-        job_id=job.job_id, attempt_id=job.attempt_id or "", attempt_number=job.attempt_number,
-        runner_id=job.runner_id or "", reason=event.reason or "cancelled",
-    )  # fmt: skip
-    if event.kill:
-        decision = _cancelled(job, event.reason, context)
-        return Decision(job=decision.job, events=(revoked, *decision.events))
-    return Decision(job=_replace(job, cancel_reason=event.reason or "cancelled"), events=(revoked,))
-
-
-def on_reprioritise_requested(job: Job | None, event: types.JobReprioritiseRequested, context: Context) -> Decision:
-    """Move a waiting job in the queue."""
-    if job is None or job.phase not in WAITING:
-        found = "it is not known" if job is None else f"it is {job.phase}"
-        text = f"Expected job {event.job_id} to wait, so that it can move in the queue, but {found}."
-        return _command_refused(job, event.job_id, event, text, context)
-    header = caused_header(context.cause, "JobReprioritised", 0, context.producer, context.now)
-    moved = types.JobReprioritised(header=header, job_id=job.job_id, priority=event.priority)
-    return Decision(job=_replace(job, priority=event.priority), events=(moved,))
-
-
-def on_retry_requested(job: Job | None, event: types.JobRetryRequested, context: Context) -> Decision:
-    """Refuse: a conclusion is final, a new run of the same work is a new job."""
-    found = (
-        "it is not known"
-        if job is None
-        else f"it is {job.phase}, and a conclusion is final: submit it again under a new id"
-    )
-    return _command_refused(
-        job, event.job_id, event, f"Expected job {event.job_id} to be open to a retry, but {found}.", context
-    )
-
-
-def _command_refused(job: Job | None, job_id: str, command: Any, text: str, context: Context) -> Decision:
-    error = envelope("conflict", text, error_id=_error_id(context, "CommandRefused"), field="job_id", found=job_id)
-    header = caused_header(context.cause, "CommandRefused", 0, context.producer, context.now)
-    refused = types.CommandRefused(header=header, job_id=job_id, command=type(command).__name__, error=error)
-    return Decision(job=job, events=(refused,))
 
 
 def on_lost(job: Job, reason: str, context: Context) -> Decision:
@@ -268,8 +248,9 @@ def on_lost(job: Job, reason: str, context: Context) -> Decision:
         runner_id=job.runner_id or "", reason=reason,
     )  # fmt: skip
     if job.cancel_reason is not None:
-        rest = _cancelled(job, job.cancel_reason, context)
+        rest = cancelled(job, job.cancel_reason, context)
         return Decision(job=rest.job, events=(lost, *rest.events))
+    observed = lost_with(job.runner_id or "")
     losses = job.losses + 1
     if losses > job.retry.max_lost_attempts:
         text = (
@@ -278,11 +259,11 @@ def on_lost(job: Job, reason: str, context: Context) -> Decision:
         rest = _failed(
             job, envelope("attempts_lost", text, error_id=name_based_id(f"{attempt_id}/attempts_lost")), context
         )
-        return Decision(job=rest.job, events=(lost, *rest.events))
+        return Decision(job=rest.job, events=(lost, *rest.events), observed=observed)
     error = envelope("attempt_lost", reason, error_id=name_based_id(f"{attempt_id}/attempt_lost"))
     header = leased_header(context.cause, "JobRetryScheduled", attempt_id, context.producer, context.now)
     rest = _retry(_replace(job, losses=losses), error, 0, header, context)
-    return Decision(job=rest.job, events=(lost, *rest.events))
+    return Decision(job=rest.job, events=(lost, *rest.events), observed=observed)
 
 
 def on_due(job: Job, context: Context) -> Decision:
@@ -307,36 +288,17 @@ def on_due(job: Job, context: Context) -> Decision:
         job_id=job.job_id, attempt_id=job.attempt_id or "", attempt_number=job.attempt_number,
         runner_id=job.runner_id or "", reason=error.message,
     )  # fmt: skip
+    observed = failed(job.job_type, job.runner_id or "", error.category)
     if not will_retry(job, error):
         rest = _failed(job, error, context)
-        return Decision(job=rest.job, events=(revoked, *rest.events))
+        return Decision(job=rest.job, events=(revoked, *rest.events), observed=observed)
     failures = job.failures + 1
     header = leased_header(context.cause, "JobRetryScheduled", job.attempt_id or "", context.producer, now)
     delay = backoff_micros(job.retry, failures, job.attempt_id or "")
     rest = _retry(_replace(job, failures=failures), error, delay, header, context)
-    return Decision(job=rest.job, events=(revoked, *rest.events))
+    return Decision(job=rest.job, events=(revoked, *rest.events), observed=observed)
 
 
 def _timed_out(job: Job, code: str, text: str, context: Context) -> Decision:
     error = envelope(code, text, error_id=name_based_id(f"{job.job_id}/{code}"))
     return _failed(job, error, context)
-
-
-Decider = Callable[[Any, Any, Context], Decision]
-
-ON_UNKNOWN_JOB: Final = frozenset(
-    {types.JobSubmitted, types.JobCancelRequested, types.JobRetryRequested, types.JobReprioritiseRequested}
-)
-"""Events that have a meaning without a job; any other event about an unknown job is refused as a dead letter."""
-
-DECIDERS: Final[dict[type[msgspec.Struct], Decider]] = {
-    types.JobSubmitted: on_submitted,
-    types.JobCancelRequested: on_cancel_requested,
-    types.JobRetryRequested: on_retry_requested,
-    types.JobReprioritiseRequested: on_reprioritise_requested,
-    types.AttemptStarted: on_started,
-    types.AttemptProgressed: on_progressed,
-    types.AttemptSucceeded: on_succeeded,
-    types.AttemptFailed: on_failed,
-    types.AttemptCancelled: on_attempt_cancelled,
-}

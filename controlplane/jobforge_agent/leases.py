@@ -45,6 +45,7 @@ class Clock:
         self._lease_seconds = lease_seconds
         self._partitions = partitions
         self._now = now
+        self._missed: set[str] = set()
 
     async def run_due(self) -> None:
         """Queue delayed and retried jobs when their time comes, and conclude what took too long."""
@@ -64,7 +65,8 @@ class Clock:
             try:
                 await self._store.touch(self._now())
                 await self._adopt()
-                await self._agent.refresh_runners()  # A runner may have registered with another instance.
+                await self._found_again()
+                await self._agent.notes.refresh()  # A runner may have registered with another instance.
                 # After an outage of ours, every lease counts from its end: never expire them all at once.
                 if self._agent.store_answers and elapsed() - self._agent.owned_since > self._lease_seconds:
                     await self._end_leases()
@@ -87,13 +89,27 @@ class Clock:
                     runner_id, held, f"Runner {runner_id} is silent for more than {self._lease_seconds:g} s."
                 )
                 if not held and runner_id in beats:
-                    await self._store.forget_runner(runner_id)
-                    await self._agent.refresh_runners()
+                    await self._lost(runner_id)
+                    await self._agent.notes.refresh()
             elif elapsed() - self._agent.last_progress > CAUGHT_UP_SECONDS:
                 unknown = {attempt: job for attempt, job in held.items() if attempt not in attempts}
                 await self._end(
                     runner_id, unknown, f"Runner {runner_id} lives, but does not know the attempt.", before=at
                 )
+
+    async def _lost(self, runner_id: str) -> None:
+        runner = self._agent.notes.registry.runners.get(runner_id)
+        await self._store.forget_runner(runner_id)
+        if runner is not None:
+            text = f"Runner {runner_id} is silent for more than {self._lease_seconds:g} s; its jobs run elsewhere."
+            await self._agent.alerts.set("runner_lost", runner.name, text, raised=True)
+            self._missed.add(runner.name)
+
+    async def _found_again(self) -> None:
+        """Clear the alerts of runners of whose name one lives again."""
+        for name in self._missed & {runner.name for runner in self._agent.notes.registry.runners.values()}:
+            await self._agent.alerts.set("runner_lost", name, f"A runner {name} is there again.", raised=False)
+            self._missed.discard(name)
 
     async def _end(self, runner_id: str, held: dict[str, str], reason: str, before: int | None = None) -> None:
         """Lose the held attempts in owned partitions; with `before`, only those handed over a lease earlier than that."""

@@ -37,6 +37,7 @@ class Recorded(msgspec.Struct, kw_only=True):
     conclusion: Any = None
     routed: types.JobRouted | None = None
     retry: types.JobRetryScheduled | None = None
+    reprioritised: types.JobReprioritised | None = None
     losses: int = 0
 
     def take(self, event: Any) -> None:
@@ -48,6 +49,8 @@ class Recorded(msgspec.Struct, kw_only=True):
                 self.routed = event
             case types.JobRetryScheduled() if self.retry is None or event.attempt_number > self.retry.attempt_number:
                 self.retry = event
+            case types.JobReprioritised():
+                self.reprioritised = event
             case types.AttemptLost():
                 self.losses += 1
             case _ if type(event) in TERMINAL and self.conclusion is None:
@@ -55,6 +58,8 @@ class Recorded(msgspec.Struct, kw_only=True):
 
     def restore(self, job: Job) -> Job:
         """Return a freshly accepted job as the log says it became."""
+        if self.reprioritised is not None:
+            job = msgspec.structs.replace(job, priority=self.reprioritised.priority)
         if self.conclusion is not None:
             cause = self.conclusion.header.causation or job.submission
             attempt = getattr(self.conclusion, "attempt_id", None)
@@ -78,9 +83,11 @@ class Recorded(msgspec.Struct, kw_only=True):
         )  # fmt: skip
 
 
-async def records(reader: LogReader, starts: Mapping[Partition, int]) -> AsyncIterator[Any]:
-    """Yield the records of partitions from their starts to the ends that they have now."""
+async def records(reader: LogReader, starts: Mapping[Partition, int], *, most: int | None = None) -> AsyncIterator[Any]:
+    """Yield the records of partitions from their starts to the ends that they have now, or `most` of each."""
     ends = await reader.end_offsets(starts)
+    if most is not None:
+        ends = {one: min(end, starts[one] + most) for one, end in ends.items()}
     left = {one for one in starts if starts[one] < ends[one]}
     if not left:
         return

@@ -2,35 +2,47 @@
 
 import asyncio
 import logging
+from functools import lru_cache
 from typing import Final
 
 import msgspec
 
+from controlplane.events.catalog import ROUTING
+from controlplane.events.controls import Limit
 from controlplane.events.header import leased_header
 from controlplane.events.identity import Instant, partition_of, random_id
 from controlplane.events.job_contracts import version_of
 from controlplane.events.types import JobRouted, RunnerRegistered
+from controlplane.jobforge_agent.breakers import HALF_OPEN, OPEN, THRESHOLDS, of_runner, of_type
+from controlplane.jobforge_agent.control_store import LiveControls
 from controlplane.jobforge_agent.moments import NewId, Now, wall_clock
 from controlplane.jobforge_agent.outbox import Outbox
-from controlplane.jobforge_agent.policy import Assignment, Candidate, Policy
-from controlplane.jobforge_agent.state import SECOND, Job, earliest
-from controlplane.jobforge_agent.store import Beat, Claim, Store
+from controlplane.jobforge_agent.paces import Paces
+from controlplane.jobforge_agent.policy import Assignment, Candidate, Policy, Situation, cost
+from controlplane.jobforge_agent.state import CRITICAL_BOOST_MICROS, SECOND, Job, Lane, earliest
+from controlplane.jobforge_agent.store import Beat, Claim, Heads, Store, Usage
 from controlplane.jobforge_agent.transitions import Phase
 from controlplane.log.producer import LogProducer
 
 LOOK_AT_ONCE: Final = 256
+LANES_AT_ONCE: Final = 64
 IDLE_SECONDS: Final = 0.25
 """Other instances' changes are found within this time; one's own wake the router at once."""
 
 logger = logging.getLogger(__name__)
 
+Limits = tuple[tuple[str, Limit], ...]
 
-def candidate(runner: RunnerRegistered, busy: int) -> Candidate:
-    """Return a runner as the policy sees it."""
-    offers = frozenset((capability.job_type, version_of(capability)[0]) for capability in runner.capabilities)
-    return Candidate(
-        runner_id=runner.runner_id, pool=runner.pool, slots=runner.slots, busy=busy, labels=runner.labels, offers=offers
-    )
+
+@lru_cache(maxsize=4096)
+def lane_named(name: str) -> Lane:
+    """Return the lane of that name."""
+    return msgspec.json.decode(name, type=Lane)
+
+
+def offers(runner: RunnerRegistered) -> frozenset[tuple[str, int]]:
+    """Return what a runner can do: (job type, contract major) pairs."""
+    return frozenset((capability.job_type, version_of(capability)[0]) for capability in runner.capabilities)
 
 
 class Router:
@@ -42,6 +54,7 @@ class Router:
     ) -> None:  # fmt: skip
         """Prepare a router; nobody is known yet."""
         self.wake = asyncio.Event()
+        self.paces = Paces()
         self._store = store
         self._outbox = outbox
         self._producer = producer
@@ -50,38 +63,123 @@ class Router:
         self._now = now
         self._new_id = new_id
         self._runners: dict[str, RunnerRegistered] = {}
+        self._offers: dict[str, frozenset[tuple[str, int]]] = {}
+        self.controls = LiveControls(store.controls)
 
     def update(self, runners: dict[str, RunnerRegistered], beats: dict[str, Beat], draining: set[str]) -> None:
         """Take the runners that live and take work."""
         self._runners = {name: runner for name, runner in runners.items() if name in beats and name not in draining}
+        self._offers = {name: offers(runner) for name, runner in self._runners.items()}
         self.wake.set()
 
+    # What may be routed
+
+    def _may_route(self, name: str) -> bool:
+        """Say whether a lane has somebody who could take its jobs, and nothing that stops it."""
+        lane = lane_named(name)
+        if self.controls.now.paused(lane.pool, lane.job_type):
+            return False
+        breaker = self.controls.now.breakers.get(of_type(lane.job_type))
+        if breaker is not None and breaker.state == OPEN:
+            return False
+        kind = (lane.job_type, lane.contract_major)
+        return any(
+            kind in self._offers[runner_id]
+            and runner.pool == lane.pool
+            and all(runner.labels.get(label) == value for label, value in lane.labels)
+            for runner_id, runner in self._runners.items()
+        )
+
+    def _chosen(self, heads: Heads, now: int) -> list[str]:
+        """Return the lanes to look into when there are too many: those with critical jobs, then whose tenants had least."""
+
+        def rank(name: str) -> tuple[bool, float, float]:
+            lane, score = lane_named(name), heads.lanes[name]
+            shares = heads.shares.get(lane.pool)
+            used = max(shares.floor, shares.used.get(lane.tenant, 0.0)) if shares else 0.0
+            return score > now - CRITICAL_BOOST_MICROS / 2, used, score
+
+        return sorted(filter(self._may_route, heads.lanes), key=rank)[:LANES_AT_ONCE]
+
+    def _candidates(self, busy: dict[str, int]) -> dict[str, Candidate]:
+        found = {}
+        for name, runner in self._runners.items():
+            breaker = self.controls.now.breakers.get(of_runner(name))
+            slots, closed_to = runner.slots, None
+            if breaker is not None and breaker.state == OPEN:
+                closed_to = f"its circuit breaker is open: {breaker.reason}"
+            elif breaker is not None and breaker.state == HALF_OPEN:
+                slots = min(slots, THRESHOLDS.probes)
+            found[name] = Candidate(
+                runner_id=name, pool=runner.pool, slots=slots, busy=busy.get(name, 0), labels=runner.labels,
+                offers=self._offers[name], pace=self.paces.of(name), closed_to=closed_to,
+            )  # fmt: skip
+        return found
+
+    def _limits(self, job: Job) -> Limits:
+        found = tuple(self.controls.now.limits_of(job.job_type, job.tenant, job.concurrency_key, job.rate_key))
+        breaker = self.controls.now.breakers.get(of_type(job.job_type))
+        if breaker is not None and breaker.state == HALF_OPEN:
+            found += ((breaker.subject, Limit(max_running=THRESHOLDS.probes)),)
+        return found
+
+    # One round
+
     async def route_once(self) -> int:
-        """Lease what can be leased now; returns how many jobs that were."""
+        """Lease what can be leased now; returns how many jobs that were, or were set aside because of a limit."""
         if not self._runners:
             return 0
         capacities = {name: runner.slots for name, runner in self._runners.items()}
-        jobs, busy = await self._store.heads(LOOK_AT_ONCE, capacities)
+        now = self._now()
+        heads = await self._store.heads(now, LOOK_AT_ONCE, capacities, lanes_at_once=LANES_AT_ONCE)
+        await self.controls.follow(heads.version)
+        jobs = heads.jobs
+        if not jobs and heads.lanes and (lanes := self._chosen(heads, now)):
+            jobs = (await self._store.heads(now, LOOK_AT_ONCE, capacities, lanes=lanes)).jobs
+        jobs = [job for job in jobs if self._may_route(job.lane_name)]
         if not jobs:
             return 0
-        candidates = {name: candidate(runner, busy.get(name, 0)) for name, runner in self._runners.items()}
-        now = self._now()
-        claims = [self._claim(one, now) for one in self._policy(jobs, candidates)]
-        if not claims:
-            return 0
-        accepted = await self._store.claim(claims)
+        limits = {job.job_id: found for job in jobs if (found := self._limits(job))}
+        every = {subject: limit for found in limits.values() for subject, limit in found}
+        usage = await self._store.usage(every, now) if every else {}
+        situation = Situation(
+            jobs=jobs, runners=self._candidates(heads.busy), shares=heads.shares, weights=self.controls.now.weights,
+            limited_by={name: tuple(subject for subject, _ in found) for name, found in limits.items()},
+            allowances={subject: allowance(limit, usage[subject]) for subject, limit in every.items()},
+        )  # fmt: skip
+        claims = [self._claim(one, now, limits.get(one.job.job_id, ())) for one in self._policy(situation)]
+        accepted = await self._store.claim(claims, version=heads.version, now=now) if claims else []
         for claim, yes in zip(claims, accepted, strict=True):
             if yes:
                 self._outbox.publish(str(claim.job.attempt_id), [claim.record])
-        return sum(accepted)
+        aside = await self._set_aside(jobs, limits, usage, now) if limits else 0
+        return sum(accepted) + aside
 
-    def _claim(self, assignment: Assignment, now: Instant) -> Claim:
+    async def _set_aside(self, jobs: list[Job], limits: dict[str, Limits], usage: dict[str, Usage], now: int) -> int:
+        """Set queues aside whose next job a limit stopped before this round; others are seen again in the next one."""
+        parked: dict[str, tuple[str, int]] = {}
+        resting: dict[str, int] = {}
+        for job in jobs:
+            for subject, limit in limits.get(job.job_id, ()):
+                used = usage[subject]
+                if limit.max_running is not None and used.running >= limit.max_running:
+                    parked[job.queue] = (subject, limit.max_running)
+                elif limit.starts is not None and used.recent >= limit.starts:
+                    period = int(limit.period_seconds * SECOND)
+                    resting[job.queue] = (used.oldest or now) + period
+        await self._store.park(
+            [(queue, *stopped) for queue, stopped in parked.items()],
+            [(queue, moment) for queue, moment in resting.items() if queue not in parked],
+        )
+        return len(parked.keys() | resting.keys())
+
+    def _claim(self, assignment: Assignment, now: Instant, limits: Limits) -> Claim:
         job, runner_id = assignment.job, assignment.runner_id
         attempt_id = self._new_id()
         limit = now + job.attempt_timeout_micros if job.attempt_timeout_micros else None
         leased: Job = msgspec.structs.replace(
             job, phase=Phase.ROUTED, attempt_id=attempt_id, attempt_number=job.attempt_number + 1, runner_id=runner_id,
-            routed_at=now, due_at=earliest(limit, job.deadline),
+            routed_at=now, due_at=earliest(limit, job.deadline), holds=tuple(subject for subject, _ in limits),
         )  # fmt: skip
         routed = JobRouted(
             header=leased_header(job.cause, "JobRouted", attempt_id, self._producer.identity, now),
@@ -91,10 +189,12 @@ class Router:
             timeout_seconds=job.attempt_timeout_micros / SECOND if job.attempt_timeout_micros else None,
             queued_at=job.queued_at, reason=assignment.reason, refused=assignment.refused,
         )  # fmt: skip
-        inbox = partition_of(runner_id.encode(), self._producer.partitions("controlplane.routing"))
+        inbox = partition_of(runner_id.encode(), self._producer.partitions(ROUTING.name))
         record = self._producer.record(routed, partition=inbox)
-        capacity = self._runners[runner_id].slots
-        return Claim(job=leased, queue=job.queue, capacity=capacity, record=record)
+        return Claim(
+            job=leased, queue=job.queue, capacity=self._runners[runner_id].slots, record=record, limits=limits,
+            cost=cost(job, self.controls.now.weights),
+        )  # fmt: skip
 
     async def run(self) -> None:
         """Route until cancelled: at once when woken, and now and then for what other instances changed."""
@@ -105,3 +205,13 @@ class Router:
                     await asyncio.wait_for(self.wake.wait(), IDLE_SECONDS)
                 except TimeoutError:
                     continue
+
+
+def allowance(limit: Limit, usage: Usage) -> int:
+    """Return how many more attempts a limit lets start now."""
+    allowed = []
+    if limit.max_running is not None:
+        allowed.append(limit.max_running - usage.running)
+    if limit.starts is not None:
+        allowed.append(limit.starts - usage.recent)
+    return min(allowed)

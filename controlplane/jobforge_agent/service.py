@@ -21,6 +21,7 @@ from controlplane.jobforge_agent.outbox import Outbox
 from controlplane.jobforge_agent.policy import Policy
 from controlplane.jobforge_agent.router import Router
 from controlplane.jobforge_agent.store import Store
+from controlplane.jobforge_agent.upkeep import Upkeep
 from controlplane.log.connection import LogConnection, LogUnavailable
 from controlplane.log.producer import LogProducer
 from controlplane.log.topics import ensure_topics
@@ -73,6 +74,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         agent, store, outbox, connection, group=group, lease_seconds=settings.lease_seconds,
         partitions=counts[SUBMISSIONS.name],
     )  # fmt: skip
+    upkeep = Upkeep(
+        agent, store, producer, partitions=counts[SUBMISSIONS.name], most_in_flight=settings.most_jobs_in_flight
+    )
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         await producer.start()
@@ -107,6 +111,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             clock.run_due(),
             clock.run_leases(),
             clock.run_watermarks(),
+            upkeep.run(),
         )
 
 

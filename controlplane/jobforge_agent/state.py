@@ -19,6 +19,22 @@ CRITICAL_BOOST_MICROS: Final = 10**15
 """Critical jobs go before all others, whatever their age (about 31 years)."""
 
 
+QUEUE_SEPARATOR: Final = "\n"
+"""Stands between the lane and the keys in the name of a queue; JSON never has it inside."""
+
+_json = msgspec.json.encode
+
+
+class Lane(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What decides which runners can take a job, and whose turn it is."""
+
+    pool: str
+    job_type: str
+    contract_major: int
+    tenant: str
+    labels: tuple[tuple[str, str], ...] = ()
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """Everything that JobForge knows of one job; times are microseconds since 1970."""
 
@@ -58,12 +74,39 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     cancel_reason: str | None = None
     concluded_by: LogPosition | None = None
     """The record that led to the conclusion."""
+    concurrency_key: str | None = None
+    rate_key: str | None = None
+    schedule_id: str | None = None
+    holds: tuple[str, ...] = ()
+    """What it counts against while it is leased: subjects of limits."""
+    tree_cancelled: bool = False
+    """Cancelled with all its children, also those that come later."""
+    retried_as: str | None = None
+    """The job that does its work again."""
+
+    @property
+    def lane(self) -> Lane:
+        """Return the lane: jobs of one tenant that the same runners can take."""
+        labels = tuple(sorted(self.required_labels.items()))
+        return Lane(
+            pool=self.pool,
+            job_type=self.job_type,
+            contract_major=self.contract_major,
+            tenant=self.tenant,
+            labels=labels,
+        )
 
     @property
     def queue(self) -> str:
-        """Return the ready queue: jobs that the same runners can take wait together."""
-        labels = ",".join(f"{name}={value}" for name, value in sorted(self.required_labels.items()))
-        return f"{self.pool}|{self.job_type}|{self.contract_major}|{labels}"
+        """Return the ready queue: jobs of a lane under the same keys, which a limit stops or lets go together."""
+        if self.concurrency_key is None and self.rate_key is None:
+            return self.lane_name + QUEUE_SEPARATOR
+        return self.lane_name + QUEUE_SEPARATOR + _json((self.concurrency_key, self.rate_key)).decode()
+
+    @property
+    def lane_name(self) -> str:
+        """Return the name of its lane."""
+        return _json(self.lane).decode()
 
     @property
     def score(self) -> int:
@@ -89,7 +132,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     def tombstone(self, phase: Phase, cause: LogPosition) -> "Job":
         """Return what is kept of a concluded job: enough to tell repeats from news."""
         return msgspec.structs.replace(
-            self, phase=phase, payload=Content(), due_at=None, concluded_by=cause, last=cause
+            self, phase=phase, payload=Content(), due_at=None, concluded_by=cause, last=cause, holds=()
         )
 
 

@@ -16,9 +16,12 @@ import msgspec
 import redis.asyncio as redis
 from redis.commands.core import AsyncScript
 
+from controlplane.events.controls import Limit
 from controlplane.events.types import RunnerRegistered
 from controlplane.jobforge_agent.changes import Changes, decode_job, encode_job
-from controlplane.jobforge_agent.state import Job
+from controlplane.jobforge_agent.control_store import ControlStore
+from controlplane.jobforge_agent.policy import Shares
+from controlplane.jobforge_agent.state import SECOND, Job
 from controlplane.log.positions import Partition
 from controlplane.log.producer import OutgoingRecord
 
@@ -26,7 +29,7 @@ ANSWER_WITHIN_SECONDS: Final = 5.0
 FIRST_BLOB: Final = 3
 """Number of the first script argument that holds bytes."""
 
-Verdict = Literal["ok", "fenced", "lost", "conflict"]
+Verdict = Literal["ok", "fenced", "lost", "conflict", "stale"]
 Beat = tuple[int, tuple[str, ...]]
 """When the runner's last heartbeat was appended (microseconds), and the attempts that it held."""
 
@@ -49,6 +52,32 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     queue: str
     capacity: int
     record: OutgoingRecord
+    cost: float
+    """What it takes of its tenant's part."""
+    limits: tuple[tuple[str, Limit], ...] = ()
+    """What must allow it: subject and limit."""
+
+
+class Heads(msgspec.Struct, frozen=True, kw_only=True):
+    """What could be routed now."""
+
+    version: str
+    """Of the controls."""
+    lanes: dict[str, float]
+    """Lanes with jobs that wait, and the score of the first job of each."""
+    jobs: list[Job]
+    busy: dict[str, int]
+    shares: dict[str, Shares]
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of a limit is used."""
+
+    running: int
+    recent: int
+    """Attempts that started within the period."""
+    oldest: int | None
+    """When the first of those started."""
 
 
 class Store:
@@ -65,9 +94,12 @@ class Store:
         self._commit = self._script("commit")
         self._heads = self._script("heads")
         self._claim = self._script("claim")
+        self._park = self._script("park")
+        self.controls = ControlStore(self._redis, self._prefix, self._script("control"))
 
     def _script(self, name: str) -> AsyncScript:
-        text = (files("controlplane.jobforge_agent") / "scripts" / f"{name}.lua").read_text()
+        folder = files("controlplane.jobforge_agent") / "scripts"
+        text = (folder / "queues.lua").read_text() + (folder / f"{name}.lua").read_text()
         script: AsyncScript = self._redis.register_script(text)
         return script
 
@@ -155,28 +187,73 @@ class Store:
 
     # Routing
 
-    async def heads(self, most: int, capacities: Mapping[str, int]) -> tuple[list[Job], dict[str, int]]:
-        """Return the first jobs of every ready queue, no more than these runners have free slots, and the busy slots."""
-        arguments: list[str | int] = [self._prefix, most, sum(capacities.values()), *capacities]
-        heads, busy = await self._heads(keys=[self._key("queues")], args=arguments)
-        jobs = [decode_job(data) for _, found in heads for data in found if data is not None]
-        return jobs, {busy[i].decode(): int(busy[i + 1]) for i in range(0, len(busy), 2)}
+    async def heads(
+        self, now: int, most: int, capacities: Mapping[str, int], *, lanes: Sequence[str] = (), lanes_at_once: int = 64
+    ) -> Heads:
+        """Return the first jobs of each wanted lane (none: all), no more than these runners have free slots.
 
-    async def claim(self, claims: Sequence[Claim]) -> list[bool]:
+        Where there are more than `lanes_at_once` lanes, no jobs are returned: choose lanes, ask again.
+        """
+        wish = {
+            "now": now,
+            "most": most,
+            "lanes_at_once": lanes_at_once,
+            "lanes": lanes,
+            "runners": list(capacities.items()),
+        }
+        version, found, jobs, busy, shares = await self._heads(
+            keys=[self._key("lanes")], args=[self._prefix, _pack(wish)]
+        )
+        return Heads(
+            version=version.decode(),
+            lanes={found[i].decode(): float(found[i + 1]) for i in range(0, len(found), 2)},
+            jobs=[decode_job(data) for data in jobs if data is not None],
+            busy={busy[i].decode(): int(busy[i + 1]) for i in range(0, len(busy), 2)},
+            shares={
+                shares[i].decode(): Shares(floor=float(shares[i + 1]), used=_scores(shares[i + 2]))
+                for i in range(0, len(shares), 3)
+            },
+        )
+
+    async def usage(self, limits: Mapping[str, Limit], now: int) -> dict[str, Usage]:
+        """Return how much of each limit is used."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for subject, limit in limits.items():
+                since = now - int(limit.period_seconds * SECOND)
+                pipe.scard(self._key(f"running:{subject}"))
+                pipe.zcount(self._key(f"starts:{subject}"), f"({since}", "+inf")
+                pipe.zrangebyscore(self._key(f"starts:{subject}"), f"({since}", "+inf", 0, 1, withscores=True)
+            answers = await pipe.execute()
+        return {
+            subject: Usage(running=running, recent=recent, oldest=int(first[0][1]) if first else None)
+            for subject, running, recent, first in zip(limits, answers[::3], answers[1::3], answers[2::3], strict=True)
+        }
+
+    async def claim(self, claims: Sequence[Claim], *, version: str, now: int) -> list[bool]:
         """Lease jobs; returns which claims were accepted. Accepted records are in the outbox under their attempt id."""
         blobs: list[bytes] = []
         rows = []
         for claim in claims:
             job, place = claim.job, FIRST_BLOB + len(blobs)
             blobs += (encode_job(job), _pack(claim.record))
+            limits = [
+                (subject, _or_none(limit.max_running), _or_none(limit.starts), int(limit.period_seconds * SECOND))
+                for subject, limit in claim.limits
+            ]
             rows.append(
                 (
                     job.job_id, claim.queue, job.runner_id, claim.capacity, job.slots, job.attempt_id,
-                    place, job.due_at or 0, job.partition, place + 1,
+                    place, job.due_at or 0, job.partition, place + 1, job.pool, job.tenant, claim.cost, limits,
                 )
             )  # fmt: skip
-        fields = _pack({"outbox": self._instance, "claims": rows})
-        return [bool(one) for one in await self._claim(keys=[self._key("queues")], args=[self._prefix, fields, *blobs])]
+        fields = _pack({"outbox": self._instance, "version": version, "now": now, "claims": rows})
+        return [bool(one) for one in await self._claim(keys=[self._key("lanes")], args=[self._prefix, fields, *blobs])]
+
+    async def park(self, parked: Sequence[tuple[str, str, int]], resting: Sequence[tuple[str, int]]) -> None:
+        """Set queues aside: until a lease under a subject ends that so many may hold, or until a moment."""
+        if parked or resting:
+            fields = _pack({"parked": parked, "resting": resting})
+            await self._park(keys=[self._key("lanes")], args=[self._prefix, fields])
 
     # Outbox
 
@@ -274,12 +351,22 @@ class Store:
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(self._key(f"held:{job.runner_id}"), str(job.attempt_id), job.job_id)
             pipe.hincrby(self._key("busy"), str(job.runner_id), job.slots)
+            for subject in job.holds:
+                pipe.sadd(self._key(f"running:{subject}"), str(job.attempt_id))
             await pipe.execute()
 
     async def holders(self) -> list[str]:
         """Return the runners that have busy slots."""
         busy = await self._redis.hgetall(self._key("busy"))
         return [name.decode() for name, slots in busy.items() if int(slots) > 0]
+
+
+def _or_none(number: int | None) -> int:
+    return -1 if number is None else number
+
+
+def _scores(found: Sequence[bytes]) -> dict[str, float]:
+    return {found[i].decode(): float(found[i + 1]) for i in range(0, len(found), 2)}
 
 
 def _records(data: bytes) -> list[OutgoingRecord]:

@@ -5,13 +5,14 @@ from controlplane.events.values import Reference
 from controlplane.runner.capability import CapabilityInvalid
 from controlplane.runner.context import ChildJob, JobContext
 from controlplane.runner.definition import Runner
-from controlplane.runner.errors import ClaimInvalid, NonRetryable, RetryLater
+from controlplane.runner.errors import ClaimInvalid, DestinationUnavailable, NonRetryable, RetryLater
 
 __all__ = [
     "CapabilityInvalid",
     "Category",
     "ChildJob",
     "ClaimInvalid",
+    "DestinationUnavailable",
     "JobContext",
     "LogPosition",
     "NonRetryable",

@@ -37,6 +37,15 @@ class RetryLater(Exception):
         self.code = code
 
 
+class DestinationUnavailable(Exception):
+    """What the handler needs does not answer: the job is tried again, and the breaker of its job type counts it."""
+
+    def __init__(self, message: str = "", *, retry_after_seconds: float | None = None) -> None:
+        """Say what does not answer, and when it may answer again."""
+        super().__init__(message or "Expected an answer from what the handler needs, but there was none.")
+        self.retry_after_seconds = retry_after_seconds
+
+
 class ClaimInvalid(NonRetryable):
     """Expected a claim that can become an assertion, but found something else; the message says what."""
 
@@ -60,10 +69,16 @@ def failure(error: BaseException, attempt_id: str) -> ErrorEnvelope:
     kind = getattr(error, "code", None)
     found = kind if isinstance(kind, str) and kind else type(error).__name__
     said = str(error)
-    expected_of = isinstance(error, NonRetryable | RetryLater)
+    expected_of = isinstance(error, NonRetryable | RetryLater | DestinationUnavailable)
     message = said if expected_of and said else f"{type(error).__name__}: {said}" if said else type(error).__name__
+    if isinstance(error, DestinationUnavailable):
+        return envelope(
+            "destination_unavailable", message[:MESSAGE_LIMIT_CHARACTERS], error_id=_error_id(attempt_id), found=found,
+            retry_after_seconds=error.retry_after_seconds,
+        )  # fmt: skip
+    code = "runner_broken" if isinstance(error, WorkerDied) else "handler_failed"
     return envelope(
-        "handler_failed", message[:MESSAGE_LIMIT_CHARACTERS], error_id=_error_id(attempt_id), found=found,
+        code, message[:MESSAGE_LIMIT_CHARACTERS], error_id=_error_id(attempt_id), found=found,
         retryable=not isinstance(error, NonRetryable),
         retry_after_seconds=error.seconds if isinstance(error, RetryLater) else None,
     )  # fmt: skip

@@ -1,10 +1,10 @@
 -- Store what was decided from one batch, all or nothing.
 --
 -- KEYS[1]: any key of the namespace, so that a cluster finds the slot.  ARGV[1]: prefix of all keys.
--- ARGV[2]: MessagePack of { owned, expect, jobs, waited, ready, unready, due, undue, release, open, close, outbox }; bytes are
--- further arguments, named by their number (the library reads text, not binary).
--- Returns "ok", "fenced" (another owner has the partition), "lost" (the store is not where its owner left it), or "conflict"
--- (a router leased one of the jobs since it was read: read again, decide again).
+-- ARGV[2]: MessagePack of { owned, expect, guards, jobs, waited, ready, unready, due, undue, release, open, close, children, orphans, failed,
+-- settled, observed, outbox }; bytes are further arguments, named by their number (the library reads text, not binary).
+-- Returns "ok", "fenced" (another owner has the partition), "lost" (the store is not where its owner left it), "conflict"
+-- (a router leased one of the jobs since it was read: read again, decide again), or "stale" (a guarded value is another by now).
 local prefix, batch = ARGV[1], cmsgpack.unpack(ARGV[2])
 
 for _, owned in ipairs(batch.owned) do
@@ -22,9 +22,21 @@ for _, entry in ipairs(batch.waited) do
     return 'conflict'
   end
 end
+for _, guard in ipairs(batch.guards) do
+  if (redis.call('HGET', prefix .. guard[1], guard[2]) or '') ~= guard[3] then
+    return 'stale'
+  end
+end
 
 for _, position in ipairs(batch.expect) do
   redis.call('HSET', prefix .. 'positions', position[1], position[3])
+end
+for _, guard in ipairs(batch.guards) do
+  if guard[4] == '' then
+    redis.call('HDEL', prefix .. guard[1], guard[2])
+  else
+    redis.call('HSET', prefix .. guard[1], guard[2], guard[4])
+  end
 end
 for _, job in ipairs(batch.jobs) do
   if job[3] > 0 then
@@ -33,12 +45,17 @@ for _, job in ipairs(batch.jobs) do
     redis.call('SET', prefix .. 'job:' .. job[1], ARGV[job[2]])
   end
 end
+local touched = {}
 for _, entry in ipairs(batch.unready) do
   redis.call('ZREM', prefix .. 'ready:' .. entry[1], entry[2])
+  touched[entry[1]] = touched[entry[1]] or false
 end
 for _, entry in ipairs(batch.ready) do
-  redis.call('SADD', prefix .. 'queues', entry[1])
   redis.call('ZADD', prefix .. 'ready:' .. entry[1], entry[2], entry[3])
+  touched[entry[1]] = true
+end
+for queue, wake in pairs(touched) do
+  index(prefix, queue, wake)
 end
 for _, entry in ipairs(batch.undue) do
   redis.call('ZREM', prefix .. 'due:' .. entry[1], entry[2])
@@ -47,16 +64,29 @@ for _, entry in ipairs(batch.due) do
   redis.call('ZADD', prefix .. 'due:' .. entry[1], entry[2], entry[3])
 end
 for _, lease in ipairs(batch.release) do
-  -- A lease that is not held any more was released before: never free its slots twice.
-  if redis.call('HDEL', prefix .. 'held:' .. lease[1], lease[2]) == 1 then
-    redis.call('HINCRBY', prefix .. 'busy', lease[1], -lease[3])
-  end
+  release(prefix, lease[1], lease[2], lease[3], lease[4])
 end
 for _, entry in ipairs(batch.close) do
   redis.call('ZREM', prefix .. 'open:' .. entry[1], entry[2])
 end
 for _, entry in ipairs(batch.open) do
   redis.call('ZADD', prefix .. 'open:' .. entry[1], entry[2], entry[3])
+end
+for _, entry in ipairs(batch.children) do
+  redis.call('SADD', prefix .. 'children:' .. entry[1], entry[2])
+end
+for _, entry in ipairs(batch.orphans) do
+  redis.call('SREM', prefix .. 'children:' .. entry[1], entry[2])
+end
+for _, entry in ipairs(batch.failed) do
+  redis.call('ZADD', prefix .. 'failed:' .. entry[1], entry[2], entry[3])
+end
+for _, entry in ipairs(batch.settled) do
+  redis.call('ZREM', prefix .. 'failed:' .. entry[1], entry[2])
+end
+for _, entry in ipairs(batch.observed) do
+  redis.call('HINCRBY', prefix .. 'counts:' .. entry[1], entry[2], entry[3])
+  redis.call('SADD', prefix .. 'counted', entry[1])
 end
 if batch.outbox then
   redis.call('HSET', prefix .. 'outbox:' .. batch.outbox[1], batch.outbox[2], ARGV[batch.outbox[3]])

@@ -11,7 +11,8 @@ from controlplane.events.identity import Instant
 from controlplane.events.job_contracts import Registry
 from controlplane.events.types import LogPosition, Producer
 from controlplane.jobforge_agent.batch import Consumed, decide_batch
-from controlplane.jobforge_agent.decide import DECIDERS, Context, Decision, is_repeat, on_due, on_lost, on_submitted
+from controlplane.jobforge_agent.commands import DECIDERS
+from controlplane.jobforge_agent.decide import Context, Decision, is_repeat, on_due, on_lost, on_submitted
 from controlplane.jobforge_agent.state import SECOND, Job
 from controlplane.jobforge_agent.transitions import CONCLUDED, Phase
 
@@ -115,7 +116,7 @@ def test_a_submission_is_accepted_into_its_queue() -> None:
     decision = submitted()
     assert names(decision) == ["JobAccepted"]
     assert decision.job is not None
-    assert (decision.job.phase, decision.job.queue) == (Phase.QUEUED, "default|image.thumbnail|1|")
+    assert (decision.job.phase, decision.job.queue) == (Phase.QUEUED, '["default","image.thumbnail",1,"default",[]]\n')
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_the_first_runner_of_the_readme_greets() -> None:
 
 def test_the_public_names_are_pinned() -> None:
     assert controlplane.runner.__all__ == [
-        "CapabilityInvalid", "Category", "ChildJob", "ClaimInvalid", "JobContext", "LogPosition", "NonRetryable", "Reference",
+        "CapabilityInvalid", "Category", "ChildJob", "ClaimInvalid", "DestinationUnavailable", "JobContext", "LogPosition", "NonRetryable", "Reference",
         "RetryLater", "RetryPolicy", "Runner", "ValueKind",
     ]  # fmt: skip
     assert all(hasattr(controlplane.runner, name) for name in controlplane.runner.__all__)

@@ -1,0 +1,196 @@
+"""The part of the schedule store that holds what operators declared, and what follows jobs around: counts, families, failures."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+from redis.commands.core import AsyncScript
+
+from controlplane.events import types
+from controlplane.events.codec import decode, encode
+from controlplane.events.controls import Controls
+from controlplane.events.types import LogPosition
+from controlplane.jobforge_agent.breakers import CLOSED, Counted
+
+VERSION: Final = b"version"
+NONE: Final = "0"
+
+
+class Noted(msgspec.Struct, frozen=True, kw_only=True):
+    """What an event of the controls changes in the store: fields with their bytes, guards with their values; empty removes."""
+
+    fields: dict[str, bytes]
+    guards: dict[str, str] = {}
+
+
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """Where a declaration stands on the log, and since when."""
+
+    position: LogPosition
+    at: int
+    """Append time, microseconds since 1970."""
+
+
+def noted(event: Any, position: LogPosition, at: int) -> Noted:
+    """Return what the store keeps of an event, so that a fold of what it keeps is the fold of the log."""
+    place = msgspec.json.encode(Place(position, at)).decode()
+    name, subject = f"{type(event).__name__}/{event.subject}", event.subject
+    match event:
+        case types.LimitDeclared() if event.max_running is None and event.starts is None:
+            return Noted(fields={name: b""})
+        case types.PauseDeclared() if not event.paused:
+            return Noted(fields={name: b""})
+        case types.ScheduleDeclared():
+            return Noted(fields={name: encode(event)}, guards={subject: str(at), f"place/{subject}": place})
+        case types.ScheduleRemoved():
+            return Noted(
+                fields={f"ScheduleDeclared/{subject}": b"", f"ScheduleFired/{subject}": b""}, guards={subject: ""}
+            )
+        case types.ScheduleFired():
+            return Noted(fields={name: encode(event)}, guards={subject: str(event.due_at)})
+        case types.BreakerChanged():
+            closed = event.state == CLOSED
+            guards = {subject: "" if closed else event.header.event_id}
+            return Noted(fields={name: b"" if closed else encode(event)}, guards=guards)
+        case types.AdmissionChanged():
+            return Noted(fields={name: encode(event)}, guards={subject: event.header.event_id})
+        case types.BulkRequested():
+            return Noted(fields={name: encode(event)}, guards={f"place/{subject}": place})
+        case types.BulkApplied():
+            return Noted(fields={f"{name}/{event.partition}": encode(event)})
+        case _:
+            return Noted(fields={name: encode(event)})
+
+
+class ControlStore:
+    """Reads and writes under the same hash tag as the rest of the schedule store."""
+
+    def __init__(self, client: Any, prefix: str, control: AsyncScript) -> None:
+        """Share the client of the store."""
+        self._redis = client
+        self._prefix = prefix
+        self._control = control
+
+    def _key(self, name: str) -> str:
+        return self._prefix + name
+
+    async def note(self, changes: Iterable[Noted]) -> None:
+        """Keep what events of the controls say; queues that limits stopped are looked at again."""
+        fields: dict[str, bytes] = {}
+        guards: dict[str, str] = {}
+        for one in changes:
+            fields |= one.fields
+            guards |= one.guards
+        arguments = [part for name, value in fields.items() for part in (name, value)]
+        packed = msgspec.msgpack.encode(list(guards.items()))
+        await self._control(keys=[self._key("controls")], args=[self._prefix, packed, *arguments])
+
+    async def version(self) -> str:
+        """Return a text that changes with every declaration; `NONE` when the store knows of none."""
+        found = await self._redis.hget(self._key("controls"), VERSION)
+        return found.decode() if found is not None else NONE
+
+    async def load(self) -> tuple[str, Controls]:
+        """Return what holds now, and its version."""
+        found = await self._redis.hgetall(self._key("controls"))
+        version = found.pop(VERSION, NONE.encode())
+        # What was applied of a command only means something once the command is known.
+        names = sorted(found, key=lambda name: (name.startswith(b"BulkApplied/"), name))
+        return version.decode(), Controls(decode(found[name]) for name in names)
+
+    async def forget(self, names: Sequence[str], *, guards: Sequence[str]) -> None:
+        """Remove what is over for good: bulk commands that were applied everywhere."""
+        await self.note([Noted(fields=dict.fromkeys(names, b""), guards=dict.fromkeys(guards, ""))])
+
+    async def place(self, subject: str) -> Place | None:
+        """Return where a schedule or a bulk command was declared."""
+        found = (await self.guards([f"place/{subject}"]))[f"place/{subject}"]
+        return msgspec.json.decode(found, type=Place) if found else None
+
+    async def guards(self, names: Sequence[str]) -> dict[str, str]:
+        """Return the values of guards, empty where there is none."""
+        if not names:
+            return {}
+        values = await self._redis.hmget(self._key("guards"), list(names))
+        return {name: value.decode() if value else "" for name, value in zip(names, values, strict=True)}
+
+    # What breakers count
+
+    async def counted(self) -> dict[str, Counted]:
+        """Return what was observed of each destination since it was forgotten last."""
+        subjects = [one.decode() for one in await self._redis.smembers(self._key("counted"))]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for subject in subjects:
+                pipe.hgetall(self._key(f"counts:{subject}"))
+            answers = await pipe.execute()
+        return {
+            subject: Counted(**{name.decode(): int(number) for name, number in found.items()})
+            for subject, found in zip(subjects, answers, strict=True)
+        }
+
+    async def count_since(self, subjects: Sequence[str], now: int) -> None:
+        """Note when counting began."""
+        for subject in subjects:
+            await self._redis.hsetnx(self._key(f"counts:{subject}"), "since", now)
+
+    async def forget_counts(self, subject: str) -> None:
+        """Begin to count anew."""
+        await self._redis.delete(self._key(f"counts:{subject}"))
+        await self._redis.srem(self._key("counted"), subject)
+
+    # Families and failures
+
+    async def children(self, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Return the unfinished children of jobs."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for one in ids:
+                pipe.smembers(self._key(f"children:{one}"))
+            answers = await pipe.execute()
+        return {one: tuple(sorted(child.decode() for child in found)) for one, found in zip(ids, answers, strict=True)}
+
+    async def open_jobs(self, partition: int, after: int, most: int) -> list[tuple[str, int]]:
+        """Return unfinished jobs in the order of their submissions, each with its offset, those after one offset."""
+        return await self._ids(f"open:{partition}", after, most)
+
+    async def failed_jobs(self, partition: int, after: int, most: int) -> list[tuple[str, int]]:
+        """Return failed jobs whose work was not asked for again, as `open_jobs` does."""
+        return await self._ids(f"failed:{partition}", after, most)
+
+    async def _ids(self, key: str, after: int, most: int) -> list[tuple[str, int]]:
+        found: Sequence[tuple[bytes, float]] = await self._redis.zrangebyscore(
+            self._key(key), f"({after}", "+inf", start=0, num=most, withscores=True
+        )
+        return [(name.decode(), int(score)) for name, score in found]
+
+    async def forget_failures(self, partition: int, after: int, most: int) -> int:
+        """Forget some of the failures whose jobs are no longer remembered; returns after which offset to go on, -1 at the end."""
+        found = await self.failed_jobs(partition, after, most)
+        if not found:
+            return -1
+        kept = await self._redis.mget([self._key(f"job:{name}") for name, _ in found])
+        gone = [name for (name, _), job in zip(found, kept, strict=True) if job is None]
+        if gone:
+            await self._redis.zrem(self._key(f"failed:{partition}"), *gone)
+        return found[-1][1]
+
+    async def in_flight(self, partitions: Iterable[int]) -> int:
+        """Return how many jobs are accepted and not concluded."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for partition in partitions:
+                pipe.zcard(self._key(f"open:{partition}"))
+            return sum(await pipe.execute())
+
+
+class LiveControls:
+    """What operators declared, as this instance last saw it."""
+
+    def __init__(self, store: ControlStore) -> None:
+        """Know nothing yet."""
+        self._store = store
+        self.now = Controls()
+        self.version = NONE
+
+    async def follow(self, version: str) -> None:
+        """Read what holds under this version, unless it is known."""
+        if version != self.version:
+            self.version, self.now = await self._store.load()

@@ -1,0 +1,84 @@
+"""What commands need to know besides their job: read before a batch with such commands is decided, and for no other batch."""
+
+from collections.abc import Mapping, Sequence
+
+from controlplane.events import types
+from controlplane.events.types import LogPosition
+from controlplane.jobforge_agent import recovery
+from controlplane.jobforge_agent.batch import Consumed
+from controlplane.jobforge_agent.decide import Related
+from controlplane.jobforge_agent.state import Job
+from controlplane.jobforge_agent.store import Store
+from controlplane.jobforge_agent.transitions import Phase
+from controlplane.log.connection import LogConnection
+from controlplane.log.reader import LogReader
+
+NOTHING = Related()
+
+
+class Relations:
+    """Looks up children, parents and former submissions."""
+
+    def __init__(self, connection: LogConnection, store: Store) -> None:
+        """Look into this store and this log."""
+        self._connection = connection
+        self._store = store
+
+    async def of(self, taken: Sequence[tuple[int, Sequence[Consumed]]], known: Mapping[str, Job]) -> Related:
+        """Return what the commands of these batches need."""
+        trees: list[str] = []
+        parents: list[str] = []
+        retries: dict[str, LogPosition] = {}
+        for _, batch in taken:
+            for consumed in batch:
+                event = consumed.event
+                match event:
+                    case types.JobSubmitted() if event.parent is not None and event.job_id not in known:
+                        parents.append(event.parent.job_id)
+                    case types.JobCancelRequested() if event.tree:
+                        trees.append(event.job_id)
+                    case types.JobRetryRequested():
+                        place = submission_of(known.get(event.job_id), event)
+                        if place is not None:
+                            retries[event.job_id] = place
+        if not (trees or parents or retries):
+            return NOTHING
+        return Related(
+            children=await self._store.controls.children(trees) if trees else {},
+            parents=await self._store.jobs(parents) if parents else {},
+            originals=await self.originals(retries),
+        )
+
+    async def originals(self, places: Mapping[str, LogPosition]) -> dict[str, types.JobSubmitted]:
+        """Return the submissions of jobs from where they stand; those that the log no longer has are left out."""
+        if not places:
+            return {}
+        found: dict[str, types.JobSubmitted] = {}
+        reader = LogReader(self._connection, client_id="controlplane-jobforge-originals")
+        await reader.start()
+        try:
+            for job_id, place in places.items():
+                event = await _event_at(reader, place)
+                if isinstance(event, types.JobSubmitted) and event.job_id == job_id:
+                    found[job_id] = event
+        finally:
+            await reader.stop()
+        return found
+
+
+def submission_of(job: Job | None, event: types.JobRetryRequested) -> LogPosition | None:
+    """Return where the submission of a job stands that is to be retried as a new one; None if it runs or waits itself."""
+    if job is None:
+        return event.submission
+    return job.submission if job.concluded and job.phase is not Phase.COMPLETED else None
+
+
+async def _event_at(reader: LogReader, place: LogPosition) -> object:
+    partition = (place.topic, place.partition)
+    begins = await reader.beginning_offsets([partition])
+    ends = await reader.end_offsets([partition])
+    if not begins[partition] <= place.offset < ends[partition]:
+        return None
+    async for record in recovery.records(reader, {partition: place.offset}, most=1):
+        return recovery.decoded(record)
+    return None
