@@ -57,7 +57,7 @@ def client_of(gateway: str | None) -> Any:
     return Client(_gateway_url(gateway))
 
 
-def _ask(gateway: str | None, as_json: bool, work: Any) -> Any:
+def ask(gateway: str | None, as_json: bool, work: Any) -> Any:
     """Ask the gateway; a refusal ends the command with its words and exit code 1."""
     from controlplane.client import ControlPlaneError
 
@@ -153,7 +153,7 @@ def submit(
     """Submit a job."""
     from controlplane.cli import show
 
-    value = _payload(payload, as_json)
+    value = payload_of(payload, as_json)
 
     def work(client: Any) -> None:
         handle = client.submit(job_type, value, job_id=job_id, priority=priority)
@@ -163,10 +163,11 @@ def submit(
             raise typer.Exit(0 if job.phase == "COMPLETED" else 1)
         show.output({"job_id": handle.job_id, "position": handle.position}, as_json, show.submitted)
 
-    _ask(gateway, as_json, work)
+    ask(gateway, as_json, work)
 
 
-def _payload(text: str, as_json: bool) -> Any:
+def payload_of(text: str, as_json: bool) -> Any:
+    """Return the JSON value that an option names: itself, @file, or @- for standard input."""
     try:
         if text == "@-":
             text = sys.stdin.read()
@@ -190,7 +191,7 @@ def jobs(
 
     from controlplane.cli import show
 
-    found = _ask(
+    found = ask(
         gateway, as_json, lambda client: list(islice(client.jobs(phase=phase, job_type=job_type, limit=limit), limit))
     )
     show.output(found, as_json, show.jobs)
@@ -201,7 +202,7 @@ def job(job_id: str, gateway: Gateway = None, as_json: Json = False) -> None:
     """Show one job: its timeline, its attempts, its result, and why it waits."""
     from controlplane.cli import show
 
-    show.output(_ask(gateway, as_json, lambda client: client.job(job_id)), as_json, show.job)
+    show.output(ask(gateway, as_json, lambda client: client.job(job_id)), as_json, show.job)
 
 
 @app.command()
@@ -215,7 +216,7 @@ def truth(
     """Show what is true, how sure, by which rule, and who says so."""
     from controlplane.cli import show
 
-    found = _ask(gateway, as_json, lambda client: client.truths(subject, predicate, as_of=as_of))
+    found = ask(gateway, as_json, lambda client: client.truths(subject, predicate, as_of=as_of))
     show.output(found, as_json, show.truths)
 
 
@@ -239,7 +240,7 @@ def why(
                 raise
             return client.why(job=reference)
 
-    show.output(_ask(gateway, as_json, work), as_json, show.causation)
+    show.output(ask(gateway, as_json, work), as_json, show.causation)
 
 
 @app.command()
@@ -247,7 +248,7 @@ def runners(gateway: Gateway = None, as_json: Json = False) -> None:
     """List the runners."""
     from controlplane.cli import show
 
-    show.output(_ask(gateway, as_json, lambda client: client.runners().runners), as_json, show.runners)
+    show.output(ask(gateway, as_json, lambda client: client.runners().runners), as_json, show.runners)
 
 
 @app.command()
@@ -264,7 +265,7 @@ def audit_verify(gateway: Gateway = None, as_json: Json = False) -> None:
     from controlplane.cli import show
     from controlplane.cli.audit import verify_live
 
-    verdict = _ask(gateway, as_json, lambda client: verify_live(client, quiet=as_json))
+    verdict = ask(gateway, as_json, lambda client: verify_live(client, quiet=as_json))
     show.output(verdict, as_json, show.verdict)
     raise typer.Exit(0 if verdict.agrees else 1)
 
@@ -306,6 +307,9 @@ def bench_all(jobs: int = 20_000, events: int = 500_000) -> None:
 
 def run() -> None:
     """Run the command."""
+    from controlplane.cli import operate
+
+    operate.add_to(app)
     app()
 
 

@@ -46,7 +46,8 @@ RUNNERS: Final = Topic(
 )  # fmt: skip
 TRUTH: Final = Topic(name="controlplane.truth", key="subject", partitions_like="other", readers=_WHOLE_LOG)
 DEAD_LETTERS: Final = Topic(
-    name="controlplane.deadletters", partitions_like="other", key="topic/partition/offset of the record", readers=_WHOLE_LOG,
+    name="controlplane.deadletters", partitions_like="other", key="topic/partition/offset of the record",
+    readers=_WHOLE_LOG | {Service.GATEWAY},
 )  # fmt: skip
 JOB_LOGS: Final = Topic(name="controlplane.joblogs", key="job id", partitions_like="other", readers=_WHOLE_LOG)
 CONTROLS: Final = Topic(

@@ -12,9 +12,10 @@ from controlplane import __version__
 from controlplane.api.models import Problem
 from controlplane.console import Console
 from controlplane.contents import ContentStore
-from controlplane.events.catalog import RUNNERS, Service
-from controlplane.gateway import registry, submissions
+from controlplane.events.catalog import CONTROLS, RUNNERS, Service
+from controlplane.gateway import deadletters, operations, registry, submissions
 from controlplane.gateway.capabilities import Capabilities
+from controlplane.gateway.governance import Governance
 from controlplane.gateway.limits import BodyLimit, add_gateway_handlers
 from controlplane.gateway.queries import TruthCores, add_queries
 from controlplane.log.connection import LogConnection
@@ -37,10 +38,13 @@ def create_app(settings: Settings) -> FastAPI:
         producer = LogProducer(connection, service=Service.GATEWAY, partitions=counts)
         await producer.start()
         capabilities = Capabilities(connection, counts[RUNNERS.name])
-        following = asyncio.create_task(capabilities.follow())
+        governance = Governance(connection, counts[CONTROLS.name])
+        following = asyncio.gather(capabilities.follow(), governance.follow())
         url = settings.content_store_url or (settings.data_dir / "contents").resolve().as_uri()
         contents = ContentStore(url, inline_limit_bytes=settings.payload_limit_bytes)
-        app.state.door = submissions.Door(producer, capabilities, contents)
+        app.state.door = submissions.Door(producer, capabilities, contents, governance)
+        app.state.governance = governance
+        app.state.connection = connection
         app.state.truthcores = TruthCores(settings.truthcore_urls)
         yield
         following.cancel()
@@ -55,6 +59,8 @@ def create_app(settings: Settings) -> FastAPI:
     add_gateway_handlers(app)
     app.add_middleware(BodyLimit, limit_bytes=BODY_LIMIT_BYTES, streaming_paths=frozenset({"/v1/jobs/bulk"}))
     app.include_router(submissions.router)
+    app.include_router(operations.router)
+    app.include_router(deadletters.router)
     add_queries(app)
     app.include_router(registry.router)
 

@@ -22,6 +22,7 @@ from controlplane.events.identity import Instant, name_based_id, random_id
 from controlplane.events.types import Cardinality, FusionRule, ValueKind
 from controlplane.events.values import ValueInvalid, typed_value
 from controlplane.gateway.capabilities import Capabilities
+from controlplane.gateway.governance import Governance
 from controlplane.log.positions import position_text
 from controlplane.log.producer import LogProducer
 
@@ -33,10 +34,13 @@ CLIENT_NAME: Final = "anonymous"
 class Door:
     """What writing needs: the producer, the capabilities of the runners, the store of large payloads."""
 
-    def __init__(self, producer: LogProducer, capabilities: Capabilities, contents: ContentStore) -> None:
+    def __init__(
+        self, producer: LogProducer, capabilities: Capabilities, contents: ContentStore, governance: Governance
+    ) -> None:
         self.producer = producer
         self.capabilities = capabilities
         self.contents = contents
+        self.governance = governance
 
 
 class CancelRequest(Model):
@@ -119,8 +123,9 @@ def submission(request: JobRequest, door: Door, idempotency_key: str | None = No
     """Return the event of a request.
 
     Raises:
-        Refused: the payload breaks the contract that runners declared, or an option is impossible.
+        Refused: too much is in flight, the payload breaks the contract that runners declared, or an option is impossible.
     """
+    door.governance.admit()
     minted = name_based_id(f"{request.tenant}/{idempotency_key}") if idempotency_key else random_id()
     job_id = request.job_id or minted
     try:

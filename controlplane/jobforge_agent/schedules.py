@@ -1,15 +1,13 @@
 """When a schedule is due, and what it submits then: pure functions of the schedule and the time.
 
-Source of the syntax: crontab(5), as `cronsim` reads it, with Debian's treatment of daylight saving time.
+A declared schedule's expression was read by the gateway before; one that a client declared on the log itself and that cannot be read never fires.
 """
 
-from datetime import UTC, datetime
 from typing import Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
-from cronsim import CronSim, CronSimError
 
+from controlplane.api.cron import times
 from controlplane.events.header import Cause, caused_header
 from controlplane.events.identity import Instant, name_based_id
 from controlplane.events.types import JobSubmitted, Producer, ScheduleDeclared, ScheduleFired
@@ -17,28 +15,6 @@ from controlplane.jobforge_agent.state import SECOND
 
 MISSED_COUNTED: Final = 1000
 """So many missed times are counted at most when a schedule goes on after a long rest."""
-
-
-class ScheduleInvalid(ValueError):
-    """Expected a cron expression and a time zone, but found something else; the message names it."""
-
-
-def times(cron: str, time_zone: str, after: int) -> CronSim:
-    """Return the times of a cron expression after a moment (microseconds), as an iterator of aware datetimes.
-
-    Raises:
-        ScheduleInvalid: the expression is none, never comes true, or the zone is not known.
-    """
-    try:
-        zone = ZoneInfo(time_zone)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise ScheduleInvalid(
-            f"Expected an IANA time zone, for example Europe/Berlin, but found {time_zone!r}."
-        ) from error
-    try:
-        return CronSim(cron, datetime.fromtimestamp(after / SECOND, UTC).astimezone(zone))
-    except CronSimError as error:
-        raise ScheduleInvalid(f"Expected a cron expression of five fields, but found {cron!r}: {error}.") from error
 
 
 class Due(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from typing import Final
 
 import redis
 
+from controlplane.api.cron import ScheduleInvalid
 from controlplane.events.header import Cause, outside_header
 from controlplane.events.identity import random_id
 from controlplane.events.types import AdmissionChanged, BreakerChanged, EventHeader, ScheduleDeclared
@@ -88,7 +89,11 @@ class Upkeep:
         guards = await self._store.controls.guards(list(waiting))
         for subject, schedule in waiting.items():
             last = guards[subject]
-            came = schedules.due(schedule, int(last), now) if last else None
+            try:
+                came = schedules.due(schedule, int(last), now) if last else None
+            except ScheduleInvalid as error:
+                logger.debug("Schedule %s never fires: %s", schedule.schedule_id, error)
+                continue
             if came is not None:
                 await self._fire(schedule, came, last)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from controlplane.events.types import Category
-from controlplane.runner import ClaimInvalid, NonRetryable, RetryLater
+from controlplane.runner import ClaimInvalid, DestinationUnavailable, NonRetryable, RetryLater
 from controlplane.runner.errors import WorkerDied, failure
 
 
@@ -19,7 +19,6 @@ from controlplane.runner.errors import WorkerDied, failure
         (RetryLater(2.5), "Expected to succeed now, but have to wait 2.5 s.", "RetryLater", True, 2.5),
         (RetryLater(0, "busy", code="busy"), "busy", "busy", True, 0),
         (SystemExit(3), "SystemExit: 3", "SystemExit", True, None),
-        (WorkerDied("gone"), "WorkerDied: gone", "WorkerDied", True, None),
         (ValueError("x" * 5_000), "ValueError: " + "x" * 1_988, "ValueError", True, None),
     ],
 )
@@ -41,3 +40,19 @@ def test_the_same_failure_of_the_same_attempt_is_the_same_error() -> None:
 def test_a_retry_is_at_some_time(seconds: float) -> None:
     with pytest.raises(ValueError, match="Expected seconds from 0 on"):
         RetryLater(seconds)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "category", "retry_after"),
+    [
+        (WorkerDied("gone"), "runner_broken", Category.INTERNAL, None),
+        (DestinationUnavailable("The bank does not answer."), "destination_unavailable", Category.UNAVAILABLE, None),
+        (DestinationUnavailable(retry_after_seconds=3), "destination_unavailable", Category.UNAVAILABLE, 3),
+    ],
+)
+def test_an_envelope_says_whose_fault_it_was(
+    error: BaseException, code: str, category: Category, retry_after: float | None
+) -> None:
+    envelope = failure(error, "lease-1")
+    assert (envelope.code, envelope.category, envelope.retryable) == (code, category, True)
+    assert envelope.retry_after_seconds == retry_after

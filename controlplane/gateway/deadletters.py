@@ -1,0 +1,115 @@
+"""Dead letters: records that a service refused are sent again, or given up; either is a record on the log, too."""
+
+import time
+from typing import Annotated, cast
+
+from fastapi import APIRouter, Path, Request
+from pydantic import Field
+
+from controlplane.api.models import Acknowledgement, Model
+from controlplane.api.problems import refused
+from controlplane.events import types
+from controlplane.events.catalog import DEAD_LETTERS, SUBMISSIONS
+from controlplane.events.codec import UndecodableRecord, decode
+from controlplane.events.header import outside_header
+from controlplane.events.identity import Instant, partition_of, random_id
+from controlplane.gateway.submissions import Door
+from controlplane.log.positions import position_text
+from controlplane.log.producer import OutgoingRecord
+from controlplane.log.reader import LogReader
+
+Partition = Annotated[int, Path(ge=0, le=2**31 - 1)]
+Offset = Annotated[int, Path(ge=0, le=2**62)]
+
+router = APIRouter(prefix="/v1/deadletters", tags=["operations"])
+
+
+class Reasoned(Model):
+    """Why, for a person."""
+
+    reason: str = Field("", max_length=1000)
+
+
+def _door(request: Request) -> Door:
+    return cast(Door, request.app.state.door)
+
+
+async def _letter(request: Request, partition: int, offset: int) -> types.RecordRefused:
+    reader = LogReader(request.app.state.connection, client_id="controlplane-gateway-letters")
+    await reader.start()
+    try:
+        place = (DEAD_LETTERS.name, partition)
+        count = _door(request).producer.partitions(DEAD_LETTERS.name)
+        ends = await reader.end_offsets([place]) if partition < count else {place: 0}
+        if offset < ends[place]:
+            await reader.assign({place: offset})
+            batch = await reader.batch(timeout_seconds=5.0, max_records=1)
+            for record in batch.get(place, ()):
+                event = decode(record.value)
+                if record.offset == offset and isinstance(event, types.RecordRefused):
+                    return event
+    finally:
+        await reader.stop()
+    found = f"{DEAD_LETTERS.name}/{partition}/{offset}"
+    raise refused("not_found", f"Expected a dead letter, but there is none at {found}.", field="offset", found=found)
+
+
+def _settled(
+    request: Request, letter: types.RecordRefused, reason: str, to: types.LogPosition | None
+) -> types.DeadLetterSettled:
+    producer = _door(request).producer.identity
+    header = outside_header(
+        "DeadLetterSettled", random_id(), producer, Instant(time.time_ns() // 1000),
+        correlation_id=letter.header.correlation_id,
+    )  # fmt: skip
+    return types.DeadLetterSettled(header=header, position=letter.position, redriven_to=to, reason=reason)
+
+
+@router.post("/{partition}/{offset}/redrive", status_code=202)
+async def redrive(
+    request: Request, partition: Partition, offset: Offset, body: Reasoned | None = None,
+) -> Acknowledgement:  # fmt: skip
+    """Send the record of a dead letter again, to the partition of its key; for records of submissions, whole and readable."""
+    letter = await _letter(request, partition, offset)
+    place = position_text(letter.position)
+    if letter.position.topic != SUBMISSIONS.name:
+        raise refused(
+            "conflict",
+            f"Expected a refused record of {SUBMISSIONS.name}, but {place} is one of another service's.",
+            field="offset",
+        )
+    if len(letter.value) != letter.value_size_bytes:
+        raise refused(
+            "conflict",
+            f"Expected the record whole, but of {place} only {len(letter.value)} of {letter.value_size_bytes} bytes are kept.",
+            field="offset",
+        )
+    try:
+        event = decode(letter.value)
+    except UndecodableRecord as error:
+        raise refused(
+            "conflict", f"Expected a record that can be read, but {place} cannot: {error}", field="offset"
+        ) from error
+    door = _door(request)
+    key = str(event.job_id).encode()
+    number = partition_of(key, door.producer.partitions(SUBMISSIONS.name))
+    record = OutgoingRecord(topic=SUBMISSIONS.name, partition=number, key=key, value=letter.value)
+    [position] = await door.producer.send([record])
+    settled = _settled(request, letter, body.reason if body else "", position)
+    await door.producer.publish(settled)
+    return Acknowledgement(
+        event_id=settled.header.event_id, position=position_text(position), correlation_id=settled.header.correlation_id
+    )
+
+
+@router.post("/{partition}/{offset}/purge", status_code=202)
+async def purge(
+    request: Request, partition: Partition, offset: Offset, body: Reasoned | None = None,
+) -> Acknowledgement:  # fmt: skip
+    """Give a dead letter up: it is no longer listed. The log keeps it."""
+    letter = await _letter(request, partition, offset)
+    settled = _settled(request, letter, body.reason if body else "", None)
+    position = await _door(request).producer.publish(settled)
+    return Acknowledgement(
+        event_id=settled.header.event_id, position=position_text(position), correlation_id=settled.header.correlation_id
+    )
