@@ -233,7 +233,7 @@ def batch_app(
         stream_wait_empty=False, stream_buffer_maxsize=2 * BATCHES_AHEAD, table_standby_replicas=0,
         topic_allow_declare=False, topic_disable_leader=True, web_enabled=False, loghandlers=[], datadir="/nonexistent",
     )  # fmt: skip
-    transport = _BatchTransport([URL(f"aiokafka://{connection.bootstrap.replace(',', ';aiokafka://')}")], app)
+    transport = _BatchTransport([URL(f"aiokafka://{address}") for address in connection.bootstrap.split(",")], app)
     transport.connection = connection
     transport.take_over = take_over
     transport.session_seconds = session_seconds
