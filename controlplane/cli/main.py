@@ -5,11 +5,14 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-from controlplane.cli import checkpoints
+from controlplane.cli import checkpoints, truth
+from controlplane.cli.asking import DataDir, Gateway, Json, ask, client_of, fail
+
+__all__ = ["DataDir", "Gateway", "Json", "app", "ask", "client_of", "fail", "payload_of", "run"]
 
 app = typer.Typer(
     help="Run jobs on a message log, and know what happened, why, and what is therefore true.",
@@ -17,57 +20,11 @@ app = typer.Typer(
 )  # fmt: skip
 audit_app = typer.Typer(help="Hold the projection against the log.", no_args_is_help=True)
 bench_app = typer.Typer(help="Measure this machine, and hold the result to the log.", no_args_is_help=True)
+app.add_typer(truth.app, name="truth")
 app.add_typer(audit_app, name="audit")
 app.add_typer(bench_app, name="bench")
 audit_app.add_typer(checkpoints.app, name="checkpoints")
 audit_app.command("prove")(checkpoints.prove)
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for programs.")]
-Gateway = Annotated[
-    str | None, typer.Option("--gateway", help="URL of the gateway.", envvar="CONTROLPLANE_GATEWAY_URL")
-]
-DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Folder of the embedded stack.", envvar="CONTROLPLANE_DATA_DIR")
-]
-
-
-def fail(message: str, *, as_json: bool = False, code: int = 1, problem: dict[str, Any] | None = None) -> NoReturn:
-    """End the command with what was expected and what was found."""
-    if as_json:
-        print(json.dumps({"error": problem or {"message": message}}))
-    else:
-        print(f"controlplane: {message}", file=sys.stderr)
-    raise typer.Exit(code)
-
-
-def _gateway_url(gateway: str | None) -> str:
-    from controlplane.local.stack import find_running
-    from controlplane.settings import settings
-
-    if gateway:
-        return gateway
-    running = find_running(settings().data_dir)
-    return running.addresses.get("gateway", settings().gateway_url) if running else settings().gateway_url
-
-
-def client_of(gateway: str | None) -> Any:
-    """Return a client of the gateway that is named, or of the stack that runs in the data folder."""
-    from controlplane.client import Client
-
-    return Client(_gateway_url(gateway))
-
-
-def ask(gateway: str | None, as_json: bool, work: Any) -> Any:
-    """Ask the gateway; a refusal ends the command with its words and exit code 1."""
-    from controlplane.client import ControlPlaneError
-
-    with client_of(gateway) as client:
-        try:
-            return work(client)
-        except ControlPlaneError as error:
-            fail(str(error), as_json=as_json, problem=error.problem)
-        except TimeoutError as error:
-            fail(str(error), as_json=as_json, code=2)
 
 
 @app.command()
@@ -203,21 +160,6 @@ def job(job_id: str, gateway: Gateway = None, as_json: Json = False) -> None:
     from controlplane.cli import show
 
     show.output(ask(gateway, as_json, lambda client: client.job(job_id)), as_json, show.job)
-
-
-@app.command()
-def truth(
-    subject: Annotated[str, typer.Argument(help="Subject; * stands for anything, for example 'module:json*'.")],
-    predicate: Annotated[str, typer.Argument(help="Property; * stands for anything.")] = "*",
-    as_of: Annotated[str | None, typer.Option(help="As the log knew it at this time (RFC 3339).")] = None,
-    gateway: Gateway = None,
-    as_json: Json = False,
-) -> None:
-    """Show what is true, how sure, by which rule, and who says so."""
-    from controlplane.cli import show
-
-    found = ask(gateway, as_json, lambda client: client.truths(subject, predicate, as_of=as_of))
-    show.output(found, as_json, show.truths)
 
 
 @app.command()

@@ -1,11 +1,12 @@
 """Truth over HTTP: what is true, since when, and what changed."""
 
-from datetime import datetime
-from typing import Annotated
+from datetime import UTC, datetime
+from typing import Annotated, Literal
 
 from fastapi import FastAPI, Query
 
 from controlplane.api import models
+from controlplane.api import truths as answers
 from controlplane.truthcore_projector.asking import (
     Asked,
     AsOfText,
@@ -15,11 +16,16 @@ from controlplane.truthcore_projector.asking import (
     WaitSeconds,
     as_of_from,
     cursor_from,
+    missing,
 )
-from controlplane.truthcore_projector.moments import moment
+from controlplane.truthcore_projector.differences import changes
+from controlplane.truthcore_projector.moments import Moment, moment, naive
+from controlplane.truthcore_projector.queries import Cursor
+from controlplane.truthcore_projector.timeline import Story, intervals, story
 from controlplane.truthcore_projector.truths import Wanted, truth_cursor, truth_page
 
 Text = Annotated[str, Query(min_length=1, max_length=1000, description="`*` stands for anything.")]
+Name = Annotated[str, Query(min_length=1, max_length=1000)]
 Confidence = Annotated[float, Query(ge=0, le=1)]
 
 
@@ -42,3 +48,47 @@ def add_truths(app: FastAPI, asked: Asked) -> None:
             min_position, wait_seconds, lambda c: truth_page(c, wanted, moment(c, known, valid_at), limit, after)
         )
         return models.TruthsAnswer(truths=found, next_cursor=following, reflects=reflects)
+
+    @app.get("/v1/truths/history")
+    async def history(
+        subject: Name, predicate: Name, axis: Literal["believed", "valid"] = "believed", as_of: AsOfText = None,
+        valid_at: ValidAt = None, limit: Limit = 200, cursor: str | None = None, min_position: MinPosition = None,
+        wait_seconds: WaitSeconds = 5.0,
+    ) -> answers.TruthHistoryAnswer:  # fmt: skip
+        known, after = as_of_from(as_of), cursor_from(_moment_cursor, cursor)
+
+        def work(c: Cursor) -> tuple[Story, list[answers.TruthInterval], datetime | None]:
+            told = story(c, subject, predicate, moment(c, known, None).known)
+            at = Moment(instant=None if valid_at is None else naive(valid_at))
+            return told, *intervals(told, axis, at, limit, after)
+
+        (told, found, following), reflects = await asked(min_position, wait_seconds, work)
+        if not told.assertions:
+            raise missing("an assertion about", f"{subject} {predicate}")
+        return answers.TruthHistoryAnswer(
+            subject=subject, predicate=predicate, axis=axis, intervals=found, complete=told.complete,
+            next_cursor=following and following.isoformat(), reflects=reflects,
+        )  # fmt: skip
+
+    @app.get("/v1/truths/diff")
+    async def diff(
+        begin: Annotated[str, Query(alias="from", description="As as_of: what the log knew before.")],
+        end: Annotated[str | None, Query(alias="to", description="As as_of: what it knew after; by default all.")] = None,
+        subject: Text = "*", predicate: Text = "*", valid_at: ValidAt = None, limit: Limit = 100, cursor: str | None = None,
+        min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0,
+    ) -> answers.TruthDiffAnswer:  # fmt: skip
+        moments = as_of_from(begin, "from"), as_of_from(end, "to")
+        after = cursor_from(truth_cursor, cursor)
+        wanted = Wanted(subject=subject, predicate=predicate)
+
+        def work(c: Cursor) -> tuple[list[answers.TruthChange], str | None]:
+            before, now = (moment(c, one, valid_at) for one in moments)
+            return changes(c, wanted, before, now, limit, after)
+
+        (found, following), reflects = await asked(min_position, wait_seconds, work)
+        return answers.TruthDiffAnswer(changes=found, next_cursor=following, reflects=reflects)
+
+
+def _moment_cursor(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,9 +19,11 @@ from controlplane.events.header import outside_header
 from controlplane.events.identity import Instant
 from controlplane.events.types import Producer
 from controlplane.truthcore_projector.decode import Decoder
-from controlplane.truthcore_projector.moments import AsOf, moment
+from controlplane.truthcore_projector.differences import changes
+from controlplane.truthcore_projector.moments import ALL, NOW, AsOf, Moment, moment, naive
 from controlplane.truthcore_projector.store import Store
-from controlplane.truthcore_projector.truths import Wanted, truth_page
+from controlplane.truthcore_projector.timeline import Axis, intervals, story
+from controlplane.truthcore_projector.truths import Wanted, truth_cursor, truth_page
 from tests.unit.truthcore_projector.naive import Record, prefix, truths
 
 SECOND = 1_000_000
@@ -187,3 +190,82 @@ def test_restarts_change_no_answer(
     file = tmp_path_factory.mktemp("truth") / "truth.duckdb"
     with projected(log, random.Random(seed), file) as store:
         check(answered(store, None, valid_at), truths(log, valid_at))
+
+
+def series(store: Store, axis: Axis, at_: Moment, limit: int) -> list[Any]:
+    """Return the whole history of a's `one`, gathered page by page."""
+    found: list[Any] = []
+    after = None
+    while True:
+        with store.snapshot() as cursor:
+            page, after = intervals(story(cursor, "a", "one", ALL), axis, at_, limit, after)
+        found += page
+        if after is None:
+            return found
+        found[-1] = found[-1].model_copy(update={"until": after})
+
+
+def among(found: list[Any], when: datetime) -> tuple[Any, float] | None:
+    """Return what a series says of a moment."""
+    for one in found:
+        if one.since <= when and (one.until is None or when < one.until):
+            return (one.value, one.confidence) if one.rule is not None else None
+    return None
+
+
+def same(one: tuple[Any, float] | None, other: tuple[Any, float] | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return bool(one[0] == other[0] and abs(one[1] - other[1]) < 1e-9)
+
+
+@given(log=logs(), fixed=st.none() | times, seed=st.integers(0, 2**32))
+@settings(max_examples=25)
+def test_the_series_of_beliefs_says_at_every_moment_what_the_answer_as_of_it_said(
+    log: list[Record], fixed: int | None, seed: int
+) -> None:
+    with projected(log, random.Random(seed)) as store:
+        found = series(store, "believed", NOW if fixed is None else Moment(instant=naive(at(fixed))), 3)
+        assert all(one.until == following.since for one, following in pairwise(found))
+        for second in range(-4, 30):
+            when = START + second * SECOND
+            wanted = truths(prefix(log, when), when if fixed is None else fixed).get(("a", "one"))
+            assert same(among(found, at(when)), wanted), (second, found)
+
+
+@given(log=logs(), seed=st.integers(0, 2**32))
+@settings(max_examples=15)
+def test_the_series_of_the_world_says_for_every_moment_what_holds_then(log: list[Record], seed: int) -> None:
+    with projected(log, random.Random(seed)) as store:
+        found = series(store, "valid", NOW, 3)
+        for second in range(-8, 50, 2):
+            when = START + second * SECOND
+            assert same(among(found, at(when)), truths(log, when).get(("a", "one"))), (second, found)
+
+
+@given(
+    log=logs(), one=times, other=times, valid_at=st.none() | times, limit=st.integers(1, 4), seed=st.integers(0, 2**32)
+)
+@settings(max_examples=25)
+def test_the_difference_is_what_two_answers_do_not_share(
+    log: list[Record], one: int, other: int, valid_at: int | None, limit: int, seed: int
+) -> None:
+    sides = [truths(prefix(log, when), when if valid_at is None else valid_at) for when in (one, other)]
+    wanted = {pair for pair in sides[0].keys() | sides[1].keys() if not same(sides[0].get(pair), sides[1].get(pair))}
+    found: list[Any] = []
+    with projected(log, random.Random(seed)) as store:
+        begin = None
+        while True:
+            with store.snapshot() as cursor:
+                before, after = (
+                    moment(cursor, at(when), None if valid_at is None else at(valid_at)) for when in (one, other)
+                )
+                page, following = changes(cursor, Wanted(), before, after, limit, begin)
+            found += page
+            if following is None:
+                break
+            begin = truth_cursor(following)
+    assert {(each.subject, each.predicate) for each in found if each.change != "otherwise"} == wanted
+    assert [(each.subject, each.predicate) for each in found] == sorted(
+        {(each.subject, each.predicate) for each in found}
+    )

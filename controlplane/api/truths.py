@@ -1,0 +1,57 @@
+"""Answers about truth over time, as Pydantic models."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from controlplane.api.models import Model, PositionText, Reflects, TruthView
+
+
+class TruthInterval(Model):
+    """What was true from one moment to another; without candidates nothing was."""
+
+    since: datetime
+    until: datetime | None = Field(description="Not included; null: still.")
+    value: Any
+    kind: str | None
+    unit: str | None
+    confidence: float
+    rule: str | None
+    conflict: bool
+    sources: list[str] = Field(description="Sources that say the value.")
+    cause: PositionText | None = Field(
+        description="The record with which it began; null where only the world's time went on."
+    )
+
+
+class TruthHistoryAnswer(Model):
+    """One truth as a series of intervals, oldest first."""
+
+    subject: str
+    predicate: str
+    axis: Literal["believed", "valid"]
+    intervals: list[TruthInterval]
+    complete: bool = Field(description="False: older assertions than the newest 5,000 were left out.")
+    next_cursor: str | None
+    reflects: Reflects
+
+
+class TruthChange(Model):
+    """What became of one truth between two moments."""
+
+    subject: str
+    predicate: str
+    change: Literal["appeared", "vanished", "changed", "surer", "less sure", "otherwise"] = Field(
+        description="`otherwise`: same value and confidence, from other votes or by another rule."
+    )
+    before: TruthView | None
+    after: TruthView | None
+
+
+class TruthDiffAnswer(Model):
+    """What changed between two moments, in order of subject and predicate."""
+
+    changes: list[TruthChange]
+    next_cursor: str | None
+    reflects: Reflects

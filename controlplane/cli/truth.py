@@ -1,0 +1,101 @@
+"""`controlplane truth`: what is true, since when, and what changed."""
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from controlplane.cli.asking import Gateway, Json, ask
+
+
+class ShowsByDefault(TyperGroup):
+    """A group whose first word may be a subject: `truth SUBJECT` is `truth show SUBJECT`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put `show` before what is no command of the group."""
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=ShowsByDefault, no_args_is_help=True,
+    help="What is true, since when, and what changed; `truth SUBJECT [PREDICATE]` is `truth show`.",
+)  # fmt: skip
+
+AsOf = Annotated[
+    str | None, typer.Option(help="As the log knew it: a time (RFC 3339) or positions topic/partition/offset.")
+]
+ValidAt = Annotated[str | None, typer.Option(help="The moment in the world (RFC 3339).")]
+
+
+@app.command()
+def show(
+    subject: Annotated[str, typer.Argument(help="Subject; * stands for anything, for example 'module:json*'.")],
+    predicate: Annotated[str, typer.Argument(help="Property; * stands for anything.")] = "*",
+    value: Annotated[str | None, typer.Option(help="Only truths with this value; * stands for anything.")] = None,
+    source: Annotated[str | None, typer.Option(help="Only truths with a vote of this source.")] = None,
+    conflict: Annotated[bool | None, typer.Option(help="Only truths that are contradicted, or that are not.")] = None,
+    min_confidence: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    as_of: AsOf = None,
+    valid_at: ValidAt = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:
+    """Show what is true, how sure, by which rule, and who says so."""
+    from controlplane.cli import show as shown
+
+    query: dict[str, Any] = {
+        "value": value, "source": source, "conflict": conflict, "min_confidence": min_confidence, "as_of": as_of, "valid_at": valid_at,
+    }  # fmt: skip
+    found = ask(gateway, as_json, lambda client: client.truths(subject, predicate, limit=limit, **query))
+    shown.output(found, as_json, shown.truths)
+
+
+@app.command()
+def history(
+    subject: str, predicate: str,
+    axis: Annotated[str, typer.Option(help="believed: over what the log knew; valid: over the world's time.")] = "believed",
+    as_of: AsOf = None,
+    valid_at: ValidAt = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 200,
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Show one truth as a series of intervals, with a plot of its value or of how sure it was."""
+    from controlplane.api.truths import TruthHistoryAnswer
+    from controlplane.cli import show as shown
+    from controlplane.cli.plots import history as plotted
+
+    query = {
+        "subject": subject,
+        "predicate": predicate,
+        "axis": axis,
+        "as_of": as_of,
+        "valid_at": valid_at,
+        "limit": limit,
+    }
+    answer = ask(gateway, as_json, lambda client: client.request("GET", "/v1/truths/history", query=query))
+    shown.output(TruthHistoryAnswer.model_validate(answer), as_json, plotted)
+
+
+@app.command()
+def diff(
+    begin: Annotated[str, typer.Argument(metavar="FROM", help="What the log knew before: a time or positions.")],
+    end: Annotated[str | None, typer.Argument(metavar="[TO]", help="And after; by default, all.")] = None,
+    subject: Annotated[str, typer.Option(help="* stands for anything.")] = "*",
+    predicate: Annotated[str, typer.Option(help="* stands for anything.")] = "*",
+    valid_at: ValidAt = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:
+    """Show what changed in the truth between two moments; exit code 0 whether or not anything did."""
+    from controlplane.api.truths import TruthDiffAnswer
+    from controlplane.cli import show as shown
+    from controlplane.cli.plots import difference
+
+    query = {"from": begin, "to": end, "subject": subject, "predicate": predicate, "valid_at": valid_at, "limit": limit}
+    answer = ask(gateway, as_json, lambda client: client.request("GET", "/v1/truths/diff", query=query))
+    shown.output(TruthDiffAnswer.model_validate(answer), as_json, difference)

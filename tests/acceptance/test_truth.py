@@ -1,0 +1,95 @@
+"""Truth as a user meets it, through the gateway and the command: contracts, two times, where it came from, what changed."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controlplane.cli.stack import SystemStack
+from controlplane.client import Client, ControlPlaneError
+from controlplane.settings import Settings
+from tests.acceptance.test_stack import command
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemStack]:
+    with SystemStack(Settings(), tmp_path_factory.mktemp("stack"), free_ports=True) as running:
+        yield running
+
+
+@pytest.fixture
+def client(stack: SystemStack) -> Iterator[Client]:
+    with Client(stack.gateway_url) as one:
+        yield one
+
+
+def says(
+    client: Client, subject: str, predicate: str, value: Any, source: str, confidence: float = 0.9, **more: Any
+) -> str:
+    """Assert something and return its position, once it is answered for."""
+    position = str(client.assert_truth(subject, predicate, value, confidence, source=source, **more).position)
+    client.truths(subject, predicate, min_position=position)
+    return position
+
+
+def shown(stack: SystemStack, *arguments: str) -> str:
+    """Return what a person sees of a command that succeeds."""
+    done = subprocess.run(
+        [sys.executable, "-m", "controlplane.cli.main", *arguments],
+        env={"PATH": "/usr/bin:/bin", "COLUMNS": "160", **stack.environment()}, cwd=Path.cwd(), capture_output=True, text=True,
+        check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_contract_and_the_trust_in_a_source_decide(client: Client) -> None:
+    client.declare_predicate("depth", cardinality="SINGLE", unit="m", value_kind="NUMBER")
+    says(client, "lake:baikal", "depth", 1642, "sonar", unit="m")
+    says(client, "lake:baikal", "depth", 1637, "atlas")
+    says(client, "lake:baikal", "depth", "deep", "poet")
+    trust = client.declare_source("atlas", 0.1, "copied from an older edition")
+    (truth,) = client.truths("lake:baikal", "depth", min_position=trust.position)
+    assert (truth.value, truth.unit, truth.conflict, truth.rule) == (1642, "m", True, "BAYES")
+    assert [vote.strength for vote in truth.candidates[1].votes] == [pytest.approx(0.09)]
+    assert [(one.vote.source, one.reason) for one in truth.ignored] == [
+        ("poet", "Expected a number, as declared, but found a string.")
+    ]
+
+
+def test_two_times_are_asked_for_apart(stack: SystemStack, client: Client) -> None:
+    first = says(
+        client, "office:1", "tenant", "person:ann", "registry", kind="REFERENCE", valid_from="2020-01-01T00:00:00Z"
+    )
+    second = says(
+        client, "office:1", "tenant", "person:bob", "registry", kind="REFERENCE", valid_from="2021-01-01T00:00:00Z"
+    )
+
+    def tenant(**times: Any) -> Any:
+        return [one.value for one in client.truths("office:1", "tenant", **times)]
+
+    assert (tenant(), tenant(valid_at="2020-06-01T00:00:00Z")) == (["person:bob"], ["person:ann"])
+    assert (tenant(as_of=first), tenant(as_of=second, valid_at="2019-01-01T00:00:00Z")) == (["person:ann"], [])
+    with pytest.raises(ControlPlaneError, match="Expected valid_to after valid_from"):
+        says(client, "s", "p", 1, "x", valid_from="2020-01-01T00:00:00Z", valid_to="2020-01-01T00:00:00Z")
+    code, found = command(stack, "truth", "history", "office:1", "tenant", "--axis", "valid")
+    assert (code, [one["value"] for one in found["intervals"]]) == (0, ["person:ann", "person:bob"])
+    code, found = command(stack, "truth", "diff", first, second, "--subject", "office:*")
+    assert [(one["change"], one["before"]["value"], one["after"]["value"]) for one in found["changes"]] == [
+        ("changed", "person:ann", "person:bob")
+    ]
+
+
+def test_the_history_of_a_number_is_plotted(stack: SystemStack, client: Client) -> None:
+    positions = [says(client, "room:7", "temperature", value, "thermometer") for value in (18, 21.5, 20)]
+    text = shown(stack, "truth", "history", "room:7", "temperature")
+    assert [word for word in ("18", "21.5", "20", "room:7 temperature: value (UTC)", "┤") if word not in text] == []
+    assert "21.5 (90.0%) -> 20 (90.0%)" in shown(stack, "truth", "diff", positions[1], "--subject", "room:7")
+    assert "temperature = 20" in shown(stack, "truth", "room:7")
+    code, refused = command(stack, "truth", "history", "room:7", "nothing")
+    assert (code, refused["error"]["code"]) == (1, "not_found")
+    code, refused = command(stack, "truth", "diff", "yesterday")
+    assert (code, refused["error"]["field"]) == (1, "from")
