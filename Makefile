@@ -56,8 +56,8 @@ bench: setup ## Measure throughput, latency and replay beside taskiq and Celery
 	@$(BIN)/controlplane bench all
 
 .PHONY: simulate
-simulate: setup ## Random histories with crashes, from a seed: make simulate SEED=7
-	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED))
+simulate: setup ## Random histories with crashes: make simulate SEED=7 tells one, without a seed the first 200 are played
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--count 200 --processes $(WORKERS))
 
 .PHONY: schemas
 schemas: setup ## Write the Python types and encoders of the events from schemas/avro

@@ -23,7 +23,7 @@ from controlplane.jobforge_agent.ownership import Ownership
 from controlplane.jobforge_agent.relations import Relations
 from controlplane.jobforge_agent.router import Router
 from controlplane.jobforge_agent.state import Job
-from controlplane.jobforge_agent.store import Store
+from controlplane.jobforge_agent.store import Owned, Store
 from controlplane.log.connection import LogConnection
 from controlplane.log.positions import Partition
 from controlplane.log.producer import LogProducer, OutgoingRecord
@@ -31,6 +31,7 @@ from controlplane.log.producer import LogProducer, OutgoingRecord
 NOTED: Final = frozenset({RUNNERS.name, CONTROLS.name})
 """Topics that are not about jobs."""
 STORE_AGAIN_SECONDS: Final = 0.2
+NOT_OWNED: Final = Owned(epoch="", revision=0)
 WAITING_BATCHES: Final = 64
 """So many partition batches may gather while the store is at work."""
 
@@ -66,7 +67,7 @@ class Agent:
         self._waiting: list[Any] = []
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
-        self._epochs: dict[int, str] = {}
+        self._epochs: dict[int, Owned] = {}
         self._deciding = asyncio.Lock()
         self.store_answers = True
         self.assigned = False
@@ -120,6 +121,21 @@ class Agent:
         """Return the records that were not decided yet; none of a partition that is not owned: its owner decides."""
         position = self._positions.get((records[0].topic, records[0].partition))
         return [] if position is None else [record for record in records if record.offset >= position]
+
+    def _known_or_new(
+        self, taken: Sequence[tuple[int, list[Consumed]]], known: Mapping[str, Job]
+    ) -> list[tuple[int, list[Consumed]]]:
+        """Leave out what is read again after a fold and is about jobs that concluded before it began."""
+        windows = self._ownership.windows
+        if not windows:
+            return list(taken)
+        submitted = {one.event.job_id for _, batch in taken for one in batch if type(one.event) is types.JobSubmitted}
+
+        def counts(one: Consumed) -> bool:
+            again = one.position.offset < windows.get((one.position.topic, one.position.partition), 0)
+            return not again or one.event is None or one.event.job_id in submitted or one.event.job_id in known
+
+        return [(partition, [one for one in batch if counts(one)]) for partition, batch in taken]
 
     def _consumed(self, records: Sequence[Any]) -> list[Consumed]:
         count = self._producer.partitions(records[0].topic)
@@ -182,7 +198,7 @@ class Agent:
             jobs = dict(known)
             events: list[tuple[int, msgspec.Struct]] = []
             observed: list[tuple[str, bool]] = []
-            for partition, batch in taken:
+            for partition, batch in self._known_or_new(taken, known):
                 decided = decide_batch(
                     batch, jobs, partition=partition, registry=self.notes.registry, producer=self._producer.identity,
                     related=related,
@@ -228,14 +244,10 @@ class Agent:
                     return
 
     def _timer_context(self, job: Job) -> Context:
-        now = self._now()
         return Context(
-            cause=job.cause,
-            now=now,
-            registry=self.notes.registry,
-            producer=self._producer.identity,
+            cause=job.cause, now=self._now(), registry=self.notes.registry, producer=self._producer.identity,
             partition=job.partition,
-        )
+        )  # fmt: skip
 
     async def _commit(
         self,
@@ -251,7 +263,10 @@ class Agent:
         records = [self._record(event, partition) for partition, event in events]
         name = self._outbox.next_name()
         verdict = await self._store.commit(
-            changes, owned={one: self._epochs.get(one, "") for one in partitions}, expect=expect, outbox=(name, records)
+            changes,
+            owned={one: self._epochs.get(one, NOT_OWNED) for one in partitions},
+            expect=expect,
+            outbox=(name, records),
         )
         if verdict == "conflict":
             return False

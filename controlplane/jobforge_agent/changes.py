@@ -39,6 +39,8 @@ class Changes:
         self.due: list[tuple[int, int, str]] = []
         self.undue: list[tuple[int, str]] = []
         self.release: list[tuple[str, str, int, tuple[str, ...]]] = []
+        self.lease: list[tuple[str, str, int, tuple[str, ...], str]] = []
+        """Leases that the log knows and the store lost; the router's own are made when it claims."""
         self.open: list[tuple[int, int, str]] = []
         self.close: list[tuple[int, str]] = []
         self.children: list[tuple[str, str]] = []
@@ -69,6 +71,8 @@ class Changes:
         self._timer(before, after)
         if before is not None and before.leased and before.attempt_id != (after.attempt_id if after.leased else None):
             self.release.append((before.runner_id or "", before.attempt_id or "", before.slots, before.holds))
+        if after.leased and (before is None or before.attempt_id != after.attempt_id or not before.leased):
+            self.lease.append((after.runner_id or "", after.attempt_id or "", after.slots, after.holds, after.job_id))
         if before is None and not after.concluded:
             self.open.append((after.partition, after.submission.offset, after.job_id))
         elif before is not None and after.concluded and not before.concluded:

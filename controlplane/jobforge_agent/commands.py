@@ -116,7 +116,9 @@ def _again(original: types.JobSubmitted, event: types.JobRetryRequested, context
 
 def _command_refused(job: Job | None, job_id: str, command: Any, text: str, context: Context) -> Decision:
     error = envelope("conflict", text, error_id=error_id(context, "CommandRefused"), field="job_id", found=job_id)
-    header = caused_header(context.cause, "CommandRefused", 0, context.producer, context.now)
+    # What was found is part of the identity: after a fold the same command may find another state.
+    found = job.phase if job is not None else "unknown"
+    header = caused_header(context.cause, f"CommandRefused/{found}", 0, context.producer, context.now)
     refused = types.CommandRefused(header=header, job_id=job_id, command=type(command).__name__, error=error)
     return Decision(job=job, events=(refused,))
 

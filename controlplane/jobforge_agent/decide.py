@@ -12,11 +12,11 @@ from controlplane.events.errors import envelope
 from controlplane.events.header import Cause, caused_header, leased_header
 from controlplane.events.identity import Instant, name_based_id
 from controlplane.events.job_contracts import Registry
-from controlplane.events.types import ErrorEnvelope, Producer
+from controlplane.events.types import ErrorEnvelope, LogPosition, Producer
 from controlplane.jobforge_agent.breakers import failed, lost_with, succeeded
 from controlplane.jobforge_agent.outcome import claimed_truths, outcome_truth
 from controlplane.jobforge_agent.retry import backoff_micros, will_retry
-from controlplane.jobforge_agent.state import SECOND, Job, earliest
+from controlplane.jobforge_agent.state import BY_TIME, SECOND, Job, earliest
 from controlplane.jobforge_agent.transitions import WAITING, Phase
 
 
@@ -130,7 +130,10 @@ def _refused(job: Job, observation: Any, context: Context) -> Decision:
         error_id=error_id(context, "ObservationRefused"), field="attempt_id", expected=job.attempt_id, found=observation.attempt_id,
     )  # fmt: skip
     refused = types.ObservationRefused(
-        header=caused_header(context.cause, "ObservationRefused", 0, context.producer, context.now),
+        # What was found is part of the identity: after a fold the same record may find another state.
+        header=caused_header(
+            context.cause, f"ObservationRefused/{job.phase}/{job.attempt_id}", 0, context.producer, context.now
+        ),
         job_id=job.job_id, attempt_id=observation.attempt_id, observation=type(observation).__name__, error=error,
     )  # fmt: skip
     return Decision(job=job, events=(refused,))
@@ -199,6 +202,10 @@ def on_failed(job: Job, event: types.AttemptFailed, context: Context) -> Decisio
     return _replace(rest, observed=observed)
 
 
+def _concluded_by(context: Context) -> LogPosition | None:
+    return None if context.cause.scope == BY_TIME else context.cause.position
+
+
 def _retry(job: Job, error: ErrorEnvelope, delay_micros: int, header: types.EventHeader, context: Context) -> Decision:
     due = context.now + delay_micros
     scheduled = types.JobRetryScheduled(
@@ -217,7 +224,7 @@ def _failed(job: Job, error: ErrorEnvelope, context: Context) -> Decision:
         job_id=job.job_id, attempt_id=job.attempt_id, attempt_number=job.attempt_number, runner_id=job.runner_id, error=error,
     )  # fmt: skip
     truth = outcome_truth(job, "failed", context.cause, context.producer, context.now)
-    return Decision(job=job.tombstone(Phase.FAILED, context.cause.position), events=(failed, truth))
+    return Decision(job=job.tombstone(Phase.FAILED, _concluded_by(context)), events=(failed, truth))
 
 
 def cancelled(job: Job, reason: str, context: Context) -> Decision:
@@ -227,7 +234,7 @@ def cancelled(job: Job, reason: str, context: Context) -> Decision:
         job_id=job.job_id, attempt_id=job.attempt_id, attempt_number=job.attempt_number, reason=reason,
     )  # fmt: skip
     truth = outcome_truth(job, "cancelled", context.cause, context.producer, context.now)
-    return Decision(job=job.tombstone(Phase.CANCELLED, context.cause.position), events=(event, truth))
+    return Decision(job=job.tombstone(Phase.CANCELLED, _concluded_by(context)), events=(event, truth))
 
 
 def on_attempt_cancelled(job: Job, event: types.AttemptCancelled, context: Context) -> Decision:
@@ -271,6 +278,10 @@ def on_due(job: Job, context: Context) -> Decision:
     now = context.now
     if job.concluded or job.due_at is None or job.due_at > now:
         return Decision(job=job)
+    if job.phase is Phase.QUEUED or job.leased or (job.deadline is not None and job.deadline <= now):
+        # What follows then follows from the job alone: decided again it has the same bytes.
+        now = Instant(job.due_at)
+        context = _replace(context, now=now)
     if job.deadline is not None and job.deadline <= now:
         return _timed_out(
             job, "job_timed_out", "Expected the job to conclude before its deadline, but it did not.", context

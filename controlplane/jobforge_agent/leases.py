@@ -65,6 +65,7 @@ class Clock:
             try:
                 await self._store.touch(self._now())
                 await self._adopt()
+                await self._outbox.catch_up()
                 await self._found_again()
                 await self._agent.notes.refresh()  # A runner may have registered with another instance.
                 # After an outage of ours, every lease counts from its end: never expire them all at once.
@@ -134,18 +135,21 @@ class Clock:
             while True:
                 try:
                     candidate = await self._oldest()
+                    await self._published(await self._store.unpublished())
                 except redis.RedisError as error:
                     logger.debug("Watermarks wait for the store: %s", error)
                     await asyncio.sleep(WATERMARK_EVERY_SECONDS)
                     continue
-                barrier = self._outbox.pending
-                while True:
-                    await asyncio.sleep(WATERMARK_EVERY_SECONDS)
-                    if barrier.isdisjoint(self._outbox.pending):
-                        break
                 news = {one: low for one, low in candidate.items() if noted.get(one) != low}
                 await book.write(news)
                 noted |= news
+
+    async def _published(self, barrier: dict[str, set[str]]) -> None:
+        """Wait until entries of the outbox are published, whichever instance decided them: one may have died since."""
+        while barrier:
+            await asyncio.sleep(WATERMARK_EVERY_SECONDS)
+            left = await self._store.unpublished()
+            barrier = {name: rest for name, entries in barrier.items() if (rest := entries & left.get(name, set()))}
 
     async def _oldest(self) -> dict[tuple[str, int], int]:
         places = [(SUBMISSIONS.name, partition) for partition in self._agent.partitions]

@@ -29,6 +29,7 @@ class Outbox:
         self._number = 0
         self._pending: dict[str, Sequence[OutgoingRecord]] = {}
         self._acknowledged: list[str] = []
+        self._strange: set[str] = set()
 
     def next_name(self) -> str:
         """Return the name of the next entry: unique in this instance."""
@@ -75,6 +76,19 @@ class Outbox:
                 self._acknowledged = (
                     entries + self._acknowledged
                 )  # They stay until Redis is back; repeats are harmless.
+
+    async def catch_up(self) -> None:
+        """Send what the store has of this instance and nobody sends: the answer to the commit was lost.
+
+        An entry that was there at the look before, too, is no commit whose answer is still to come.
+        """
+        stored = (await self._store.unpublished()).get(self._instance, set())
+        strange = stored - self._pending.keys() - set(self._acknowledged)
+        if stuck := strange & self._strange:
+            entries = await self._store.outbox(self._instance)
+            for name in sorted(stuck & entries.keys()):
+                self.publish(name, entries[name])
+        self._strange = strange
 
     async def adopt(self, instance: str) -> int:
         """Publish what another instance decided and cannot publish any more; returns how many entries there were."""

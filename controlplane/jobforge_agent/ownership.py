@@ -1,34 +1,42 @@
 """Taking partitions over: from where to read on, and what has to be folded from the log because the store does not know it."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from controlplane.events import types
-from controlplane.events.catalog import CONTROLS, PROGRESS, ROUTING, RUNNERS, SUBMISSIONS
+from controlplane.events.catalog import CONTROLS, JOBS, PROGRESS, ROUTING, RUNNERS, SUBMISSIONS
 from controlplane.events.identity import Instant
 from controlplane.events.types import LogPosition
 from controlplane.jobforge_agent import recovery
 from controlplane.jobforge_agent.batch import cause_of, consume
-from controlplane.jobforge_agent.changes import Changes
+from controlplane.jobforge_agent.changes import TOMBSTONE_SECONDS, Changes
 from controlplane.jobforge_agent.control_store import NONE
 from controlplane.jobforge_agent.decide import Context, new_job
 from controlplane.jobforge_agent.moments import Now
 from controlplane.jobforge_agent.notes import Notes
-from controlplane.jobforge_agent.state import Job
-from controlplane.jobforge_agent.store import Store
+from controlplane.jobforge_agent.state import SECOND, Job
+from controlplane.jobforge_agent.store import Owned, Store
 from controlplane.log.connection import LogConnection
 from controlplane.log.group import OffsetBook
 from controlplane.log.positions import Partition
 from controlplane.log.producer import LogProducer
 from controlplane.log.reader import LogReader
 
+RESTORED_AT_ONCE: Final = 500
+REPEATS_SINCE_MILLISECONDS: Final = 60_000
+"""A client that got no answer submits again within this time."""
+_ABOUT_JOBS: Final = frozenset({SUBMISSIONS.name, PROGRESS.name})
 REGISTRATIONS_SINCE_MILLISECONDS: Final = 120_000
 """Runners register again and again; so far back all that live are found."""
 
 logger = logging.getLogger(__name__)
+
+
+class _TakenAway(Exception):
+    """Expected to own a partition until it is taken over, but another instance took it over."""
 
 
 class Ownership:
@@ -44,14 +52,20 @@ class Ownership:
         self._notes = notes
         self._group = group
         self._now = now
+        self.windows: dict[Partition, int] = {}
+        """Up to where records are read again after a fold: of a job that is not known there, everything was decided before."""
 
-    async def take_over(self, assigned: set[Partition]) -> tuple[dict[int, str], dict[Partition, int]]:
-        """Return the epoch of each job partition, and where to read on in each assigned partition."""
+    async def take_over(self, assigned: set[Partition]) -> tuple[dict[int, Owned], dict[Partition, int]]:
+        """Return the job partitions that are owned now, and where to read on in each assigned partition.
+
+        A partition that another instance took over meanwhile is left out: the group has given it away.
+        """
         reader = LogReader(self._connection, client_id="controlplane-jobforge-recovery")
         await reader.start()
         try:
             owned = sorted({number for topic, number in assigned if topic not in {RUNNERS.name, CONTROLS.name}})
             epochs = {number: await self._store.own(number) for number in owned}
+            self.windows.clear()
             places = {(topic, number) for number in owned for topic in (SUBMISSIONS.name, PROGRESS.name)} | assigned
             stored = await self._store.positions(places)
             await self._take_over_controls(reader, [one for one in assigned if one[0] == CONTROLS.name], stored)
@@ -59,10 +73,20 @@ class Ownership:
             async with OffsetBook(self._connection, f"{self._group}-watermark") as book:
                 lows = await book.read([(SUBMISSIONS.name, number) for number in owned])
             for number in owned:
-                await self._take_over_jobs(reader, number, stored, lows[(SUBMISSIONS.name, number)] or 0)
+                low = lows[(SUBMISSIONS.name, number)] or 0
+                try:
+                    await self._take_over_jobs(reader, number, epochs[number], stored, low)
+                except _TakenAway:
+                    logger.warning("Job partition %d was taken over by another instance at the same time.", number)
+                    del epochs[number]
         finally:
             await reader.stop()
-        return epochs, {one: position or 0 for one, position in stored.items() if one in assigned}
+        gone = set(owned) - set(epochs)
+        return epochs, {
+            (topic, number): position or 0
+            for (topic, number), position in stored.items()
+            if (topic, number) in assigned and not (topic in _ABOUT_JOBS and number in gone)
+        }
 
     async def _take_over_controls(
         self, reader: LogReader, places: Sequence[Partition], stored: dict[Partition, int | None]
@@ -98,49 +122,81 @@ class Ownership:
         await self._notes.refresh()
 
     async def _take_over_jobs(
-        self, reader: LogReader, number: int, stored: dict[Partition, int | None], low: int
+        self, reader: LogReader, number: int, epoch: Owned, stored: dict[Partition, int | None], low: int
     ) -> None:
-        """Read on where the store is, or fold from the low watermark when it is empty or in the past."""
-        submissions, progress = (SUBMISSIONS.name, number), (PROGRESS.name, number)
-        routing = self._producer.partitions(ROUTING.name)
-        if stored[submissions] is not None and stored[progress] is not None:
-            lately = self._now() // 1000 - REGISTRATIONS_SINCE_MILLISECONDS
-            decided = await recovery.recorded_decisions(reader, number, lately, 0)
-            if not recovery.behind(decided.values(), stored):
-                return
-        moment = await recovery.moment_of(reader, submissions, low)
-        if moment is None:
-            ends = await reader.end_offsets([submissions, progress])
-            starts = {submissions: min(low, ends[submissions]), progress: ends[progress]}
-        else:
-            decided = await recovery.recorded_decisions(reader, number, moment, routing)
-            since = moment - recovery.CLOCK_MARGIN_MILLISECONDS
-            starts = {submissions: low, progress: (await reader.offsets_at({progress: since}))[progress]}
-            restored = await self._restore(reader, submissions, low, decided)
-            logger.warning("Partition %d was folded from offset %d: %d jobs restored.", number, low, restored)
-        stored.update(starts)
-        await self._store.set_positions(starts)
+        """Read on where the store is, or fold from the low watermark when it is empty or in the past.
 
-    async def _restore(
+        A store in the past may hold jobs as open that concluded before the watermark of today: then the fold begins with the oldest of
+        those. It begins early enough, too, to know jobs that concluded lately, so that a repeated submission is no news.
+        """
+        submissions, progress = (SUBMISSIONS.name, number), (PROGRESS.name, number)
+        begun = stored[submissions] is not None and stored[progress] is not None
+        if begun and not await self._behind(reader, number, stored):
+            return
+        oldest = await self._store.oldest_open(number)
+        lately = {submissions: self._now() // 1000 - REPEATS_SINCE_MILLISECONDS}
+        low = min(low, low if oldest is None else oldest, (await reader.offsets_at(lately))[submissions])
+        ends = await reader.end_offsets([submissions, progress])
+        moment = await recovery.moment_of(reader, submissions, low)
+        starts = {submissions: min(low, ends[submissions]), progress: ends[progress]}
+        restored: list[Job] = []
+        if moment is not None:
+            decided = await recovery.recorded_decisions(reader, number, moment, self._producer.partitions(ROUTING.name))
+            since = moment - recovery.CLOCK_MARGIN_MILLISECONDS
+            starts[progress] = (await reader.offsets_at({progress: since}))[progress]
+            restored = await self._restored(reader, submissions, low, decided)
+        await self._store_restored(number, epoch, restored, starts)
+        logger.warning("Partition %d was folded from offset %d: %d jobs restored.", number, low, len(restored))
+        stored.update(starts)
+        self.windows.update(ends)
+
+    async def _behind(self, reader: LogReader, number: int, stored: dict[Partition, int | None]) -> bool:
+        """Say whether the log has a decision that the store does not have; the latest ones tell."""
+        jobs = (JOBS.name, number)
+        ends = await reader.end_offsets([jobs])
+        begins = await reader.beginning_offsets([jobs])
+        start = max(begins[jobs], ends[jobs] - recovery.TAIL_RECORDS)
+        tail = [
+            (record.timestamp * 1000, recovery.decoded(record))
+            async for record in recovery.records(reader, {jobs: start})
+        ]
+        known = await self._store.jobs([event.job_id for _, event in tail if hasattr(event, "job_id")])
+        remembered_since = self._now() - TOMBSTONE_SECONDS * SECOND // 2
+        return any(
+            recovery.unknown_to(event, known.get(getattr(event, "job_id", "")), stored, recent=at > remembered_since)
+            for at, event in tail
+        )
+
+    async def _restored(
         self, reader: LogReader, submissions: Partition, low: int, decided: dict[str, recovery.Recorded]
-    ) -> int:
-        """Store every job that the log has a decision on as the log says it became; returns how many those are."""
-        pairs: list[tuple[Job | None, Job]] = []
+    ) -> list[Job]:
+        """Return every job that the log has a decision on as the log says it became."""
+        jobs: list[Job] = []
         async for record in recovery.records(reader, {submissions: low}):
             event = recovery.decoded(record)
             if not isinstance(event, types.JobSubmitted) or event.job_id not in decided:
                 continue
             recorded = decided.pop(event.job_id)  # Later submissions of the same job are repeats.
-            pairs.append((None, self._held(recorded.restore(self._accepted(event, record)))))
-        for start in range(0, len(pairs), 500):
-            part = pairs[start : start + 500]
-            known = await self._store.jobs([job.job_id for _, job in part])
-            merged = [(known.get(job.job_id), job) for _, job in part]
-            await self._store.commit(Changes.between(merged))
-            for before, job in merged:
-                if job.leased and (before is None or before.attempt_id != job.attempt_id):
-                    await self._store.lease(job)
-        return len(pairs)
+            jobs.append(self._held(recorded.restore(self._accepted(event, record))))
+        return jobs
+
+    async def _store_restored(
+        self, number: int, epoch: Owned, jobs: Sequence[Job], starts: Mapping[Partition, int]
+    ) -> None:
+        """Store restored jobs, then where to read on; a crash in between leaves a store that is still behind."""
+        places: Mapping[Partition, int] = {}
+        for start in range(0, max(1, len(jobs)), RESTORED_AT_ONCE):
+            part = jobs[start : start + RESTORED_AT_ONCE]
+            if start + RESTORED_AT_ONCE >= len(jobs):
+                places = starts
+            while True:
+                known = await self._store.jobs([job.job_id for job in part])
+                changes = Changes.between((known.get(job.job_id), job) for job in part)
+                verdict = await self._store.commit(changes, owned={number: epoch}, places=places)
+                if verdict == "ok":
+                    break
+                if verdict != "conflict":  # A router leased one of them since it was read.
+                    raise _TakenAway
 
     def _held(self, job: Job) -> Job:
         """Return a job that counts against the limits in force, if it is leased."""

@@ -5,7 +5,7 @@ published yet. Everything about such a job was appended after its submission, so
 read of every topic: recovery is proportional to unfinished work, not to history.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -13,12 +13,16 @@ import msgspec
 from controlplane.events import types
 from controlplane.events.catalog import JOBS, ROUTING, TERMINAL
 from controlplane.events.codec import UndecodableRecord, decode
+from controlplane.events.header import Cause
+from controlplane.events.identity import name_based_id
 from controlplane.events.types import LogPosition
 from controlplane.jobforge_agent.state import Job, earliest
 from controlplane.jobforge_agent.transitions import Phase
 from controlplane.log.positions import Partition
 from controlplane.log.reader import LogReader
 
+TAIL_RECORDS: Final = 512
+"""Whatever the store forgot is what was decided last: so many of the last decisions tell whether it forgot anything."""
 CLOCK_MARGIN_MILLISECONDS: Final = 10_000
 """Append times of two brokers may differ by so much."""
 
@@ -45,7 +49,7 @@ class Recorded(msgspec.Struct, kw_only=True):
         match event:
             case types.JobAccepted():
                 self.accepted = True
-            case types.JobRouted() if self.routed is None or event.attempt_number > self.routed.attempt_number:
+            case types.JobRouted() if self.routed is None or _later(event, self.routed):
                 self.routed = event
             case types.JobRetryScheduled() if self.retry is None or event.attempt_number > self.retry.attempt_number:
                 self.retry = event
@@ -61,10 +65,12 @@ class Recorded(msgspec.Struct, kw_only=True):
         if self.reprioritised is not None:
             job = msgspec.structs.replace(job, priority=self.reprioritised.priority)
         if self.conclusion is not None:
-            cause = self.conclusion.header.causation or job.submission
-            attempt = getattr(self.conclusion, "attempt_id", None)
-            ended = msgspec.structs.replace(job, attempt_id=attempt)
-            return ended.tombstone(_PHASES[type(self.conclusion)], cause)
+            ended = msgspec.structs.replace(
+                job, attempt_id=getattr(self.conclusion, "attempt_id", None), losses=self.losses,
+                attempt_number=getattr(self.conclusion, "attempt_number", 0),
+                runner_id=getattr(self.conclusion, "runner_id", None),
+            )  # fmt: skip
+            return ended.tombstone(_PHASES[type(self.conclusion)], _record_behind(self.conclusion))
         routed_number = self.routed.attempt_number if self.routed else 0
         if self.retry is not None and self.retry.attempt_number >= routed_number:
             return msgspec.structs.replace(
@@ -81,6 +87,21 @@ class Recorded(msgspec.Struct, kw_only=True):
             failures=max(0, routed_number - 1 - self.losses), due_at=earliest(limit, job.deadline),
             last=self.routed.header.causation or job.submission,
         )  # fmt: skip
+
+
+def _record_behind(conclusion: Any) -> LogPosition | None:
+    """Return the record that led to a conclusion, or None where time or silence did; its id tells."""
+    position = conclusion.header.causation
+    if position is None:
+        return None
+    cause = Cause(position=position, correlation_id="")
+    same = name_based_id(f"{cause.name}/{type(conclusion).__name__}/0") == conclusion.header.event_id
+    return position if same else None
+
+
+def _later(event: types.JobRouted, other: types.JobRouted) -> bool:
+    """Say whether a lease is the later one; a store that forgot a lease gave the next one the same number."""
+    return (event.attempt_number, event.header.occurred_at) > (other.attempt_number, other.header.occurred_at)
 
 
 async def records(reader: LogReader, starts: Mapping[Partition, int], *, most: int | None = None) -> AsyncIterator[Any]:
@@ -136,16 +157,21 @@ def decoded(record: Any) -> Any:
         return None
 
 
-def behind(decided: Iterable[Recorded], positions: Mapping[Partition, int | None]) -> bool:
-    """Say whether the log has a decision whose cause the store has not consumed: then the store is in the past."""
-    for one in decided:
-        for event in (one.conclusion, one.retry):
-            cause: LogPosition | None = event.header.causation if event is not None else None
-            if cause is None:
-                continue
-            stored = positions.get((cause.topic, cause.partition))
-            if stored is not None and cause.offset >= stored:
-                return True
-            if stored is None and (cause.topic, cause.partition) in positions:
-                return True
+def unknown_to(event: Any, job: Job | None, positions: Mapping[Partition, int | None], *, recent: bool) -> bool:
+    """Say whether a decision on the log is one that the store does not have: then the store is in the past.
+
+    It does not have it if it has not consumed its cause, or if its job is not where the decision left it: what time or silence brought
+    moved no position. `recent`: the store would still remember the job.
+    """
+    cause: LogPosition | None = event.header.causation if event is not None else None
+    if cause is not None and (cause.topic, cause.partition) in positions:
+        stored = positions[(cause.topic, cause.partition)]
+        if stored is None or cause.offset >= stored:
+            return True
+    if type(event) in TERMINAL:
+        return recent if job is None else not job.concluded
+    if isinstance(event, types.AttemptLost | types.JobRetryScheduled):
+        if job is None:
+            return recent
+        return job.attempt_number < event.attempt_number or (job.leased and job.attempt_id == event.attempt_id)
     return False

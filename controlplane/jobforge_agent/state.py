@@ -19,6 +19,9 @@ CRITICAL_BOOST_MICROS: Final = 10**15
 """Critical jobs go before all others, whatever their age (about 31 years)."""
 
 
+BY_TIME: Final = "time"
+"""Scope of a cause: what time or silence brings is told apart from what the record brought that last moved the job."""
+
 QUEUE_SEPARATOR: Final = "\n"
 """Stands between the lane and the keys in the name of a queue; JSON never has it inside."""
 
@@ -73,7 +76,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     losses: int = 0
     cancel_reason: str | None = None
     concluded_by: LogPosition | None = None
-    """The record that led to the conclusion."""
+    """The record that led to the conclusion; none where time or silence did."""
     concurrency_key: str | None = None
     rate_key: str | None = None
     schedule_id: str | None = None
@@ -117,7 +120,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     @property
     def cause(self) -> Cause:
         """Return the record that last moved the job, as the cause of what time or silence brings."""
-        return Cause(position=self.last, correlation_id=self.correlation_id, tenant=self.tenant, actor=self.actor)
+        return Cause(
+            position=self.last, correlation_id=self.correlation_id, tenant=self.tenant, actor=self.actor, scope=BY_TIME
+        )
 
     @property
     def leased(self) -> bool:
@@ -129,10 +134,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
         """Say whether the job is over."""
         return self.phase in CONCLUDED
 
-    def tombstone(self, phase: Phase, cause: LogPosition) -> "Job":
-        """Return what is kept of a concluded job: enough to tell repeats from news."""
+    def tombstone(self, phase: Phase, cause: LogPosition | None) -> "Job":
+        """Return what is kept of a concluded job: enough to tell repeats from news. `cause`: the record that led to it, if one did."""
         return msgspec.structs.replace(
-            self, phase=phase, payload=Content(), due_at=None, concluded_by=cause, last=cause, holds=()
+            self, phase=phase, payload=Content(), due_at=None, concluded_by=cause, last=cause or self.last, holds=()
         )
 
 

@@ -80,6 +80,13 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """When the first of those started."""
 
 
+class Owned(msgspec.Struct, kw_only=True):
+    """A job partition as its owner knows it: under which epoch it is owned, and how many commits of owners it had."""
+
+    epoch: str
+    revision: int
+
+
 class Store:
     """Everything that JobForge keeps in Redis. Any method raises `redis.RedisError` when Redis does not answer."""
 
@@ -116,9 +123,13 @@ class Store:
 
     # Ownership and positions
 
-    async def own(self, partition: int) -> str:
-        """Take a partition over from whoever owned it; returns the new epoch."""
-        return str(await self._redis.hincrby(self._key("epoch"), str(partition), 1))
+    async def own(self, partition: int) -> Owned:
+        """Take a partition over from whoever owned it: from now on only the new owner can commit."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hincrby(self._key("epoch"), str(partition), 1)
+            pipe.hget(self._key("revisions"), str(partition))
+            epoch, revision = await pipe.execute()
+        return Owned(epoch=str(epoch), revision=int(revision or 0))
 
     async def positions(self, partitions: Iterable[Partition]) -> dict[Partition, int | None]:
         """Return the stored position of each partition: the next offset to read; None where there is none."""
@@ -129,11 +140,12 @@ class Store:
         return {one: None if value is None else int(value) for one, value in zip(wanted, values, strict=True)}
 
     async def set_positions(self, positions: Mapping[Partition, int]) -> None:
-        """Store positions outside of a commit: when a partition is taken over for the first time, or recovered."""
+        """Store positions outside of a commit, where nobody did: of what is not about jobs, when it is read for the first time."""
         if positions:
-            await self._redis.hset(
-                self._key("positions"), mapping={partition_text(one): offset for one, offset in positions.items()}
-            )
+            async with self._redis.pipeline(transaction=True) as pipe:
+                for one, offset in positions.items():
+                    pipe.hsetnx(self._key("positions"), partition_text(one), offset)
+                await pipe.execute()
 
     # Jobs
 
@@ -162,14 +174,15 @@ class Store:
         self,
         changes: Changes,
         *,
-        owned: Mapping[int, str] | None = None,
+        owned: Mapping[int, Owned] | None = None,
         expect: Mapping[Partition, tuple[int, int]] | None = None,
+        places: Mapping[Partition, int] | None = None,
         outbox: tuple[str, Sequence[OutgoingRecord]] | None = None,
     ) -> Verdict:
         """Write what was decided, if its partitions are still owned and the store is where their owner left it (step 1).
 
-        `owned` maps each job partition to the epoch under which it is owned, `expect` each input partition to (position
-        before, position after).
+        `owned` maps each job partition to what its owner knows of it, `expect` each input partition to (position before,
+        position after), `places` input partitions to positions that hold whatever was stored.
         """
         blobs = [data for _, data, _ in changes.jobs]
         jobs = [(name, FIRST_BLOB + index, seconds) for index, (name, _, seconds) in enumerate(changes.jobs)]
@@ -177,12 +190,16 @@ class Store:
             blobs.append(_pack(outbox[1]))
         fields = changes.as_fields() | {
             "jobs": jobs,
-            "owned": [(str(number), epoch) for number, epoch in (owned or {}).items()],
+            "owned": [(str(number), one.epoch, str(one.revision)) for number, one in (owned or {}).items()],
             "expect": [(partition_text(one), str(old), str(new)) for one, (old, new) in (expect or {}).items()],
+            "places": [(partition_text(one), str(offset)) for one, offset in (places or {}).items()],
             "outbox": [self._instance, outbox[0], FIRST_BLOB + len(blobs) - 1] if outbox and outbox[1] else False,
         }  # fmt: skip
         answer = await self._commit(keys=[self._key("positions")], args=[self._prefix, _pack(fields), *blobs])
         verdict: Verdict = answer.decode()
+        if verdict == "ok":
+            for one in (owned or {}).values():
+                one.revision += 1
         return verdict
 
     # Routing
@@ -267,6 +284,15 @@ class Store:
         found = await self._redis.hgetall(self._key(f"outbox:{instance}"))
         return {name.decode(): _records(data) for name, data in found.items()}
 
+    async def unpublished(self) -> dict[str, set[str]]:
+        """Return the names of every instance's entries in the outbox."""
+        instances = [one.decode() for one in await self._redis.zrange(self._key("instances"), 0, -1)]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for instance in instances:
+                pipe.hkeys(self._key(f"outbox:{instance}"))
+            found = await pipe.execute() if instances else []
+        return {name: {one.decode() for one in entries} for name, entries in zip(instances, found, strict=True)}
+
     async def drop_outbox(self, instance: str, entries: Sequence[str]) -> None:
         """Remove what was published on behalf of another instance, and forget the instance when nothing is left."""
         if entries:
@@ -345,15 +371,6 @@ class Store:
         """Return the leases of a runner: attempt id to job id."""
         found: Any = await self._redis.hgetall(self._key(f"held:{runner_id}"))
         return {attempt.decode(): job.decode() for attempt, job in found.items()}
-
-    async def lease(self, job: Job) -> None:
-        """Note a lease that the log knows and the store lost."""
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(self._key(f"held:{job.runner_id}"), str(job.attempt_id), job.job_id)
-            pipe.hincrby(self._key("busy"), str(job.runner_id), job.slots)
-            for subject in job.holds:
-                pipe.sadd(self._key(f"running:{subject}"), str(job.attempt_id))
-            await pipe.execute()
 
     async def holders(self) -> list[str]:
         """Return the runners that have busy slots."""

@@ -55,7 +55,7 @@ for at, claim in ipairs(batch.claims) do
     else
       redis.call('ZREM', prefix .. 'due:' .. claim[9], id)
     end
-    redis.call('HSET', prefix .. 'outbox:' .. batch.outbox, attempt, ARGV[claim[10]])
+    keep(prefix, batch.outbox, attempt, ARGV[claim[10]])
     for _, limit in ipairs(claim[14]) do
       redis.call('SADD', prefix .. 'running:' .. limit[1], attempt)
       if limit[3] >= 0 then

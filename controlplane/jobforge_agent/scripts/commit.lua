@@ -1,8 +1,10 @@
 -- Store what was decided from one batch, all or nothing.
 --
 -- KEYS[1]: any key of the namespace, so that a cluster finds the slot.  ARGV[1]: prefix of all keys.
--- ARGV[2]: MessagePack of { owned, expect, guards, jobs, waited, ready, unready, due, undue, release, open, close, children, orphans, failed,
--- settled, observed, outbox }; bytes are further arguments, named by their number (the library reads text, not binary).
+-- ARGV[2]: MessagePack of { owned, expect, places, guards, jobs, waited, ready, unready, due, undue, release, lease, open, close, children, orphans,
+-- failed, settled, observed, outbox }; bytes are further arguments, named by their number (the library reads text, not binary).
+-- `owned` is { { partition, epoch, revision }, ... }: every commit of an owner makes the revision one higher, so a store that went back in time has a
+-- lower one than its owner knows.
 -- Returns "ok", "fenced" (another owner has the partition), "lost" (the store is not where its owner left it), "conflict"
 -- (a router leased one of the jobs since it was read: read again, decide again), or "stale" (a guarded value is another by now).
 local prefix, batch = ARGV[1], cmsgpack.unpack(ARGV[2])
@@ -10,6 +12,11 @@ local prefix, batch = ARGV[1], cmsgpack.unpack(ARGV[2])
 for _, owned in ipairs(batch.owned) do
   if redis.call('HGET', prefix .. 'epoch', owned[1]) ~= owned[2] then
     return 'fenced'
+  end
+end
+for _, owned in ipairs(batch.owned) do
+  if (redis.call('HGET', prefix .. 'revisions', owned[1]) or '0') ~= owned[3] then
+    return 'lost'
   end
 end
 for _, position in ipairs(batch.expect) do
@@ -28,8 +35,14 @@ for _, guard in ipairs(batch.guards) do
   end
 end
 
+for _, owned in ipairs(batch.owned) do
+  redis.call('HINCRBY', prefix .. 'revisions', owned[1], 1)
+end
 for _, position in ipairs(batch.expect) do
   redis.call('HSET', prefix .. 'positions', position[1], position[3])
+end
+for _, place in ipairs(batch.places) do
+  redis.call('HSET', prefix .. 'positions', place[1], place[2])
 end
 for _, guard in ipairs(batch.guards) do
   if guard[4] == '' then
@@ -66,6 +79,14 @@ end
 for _, lease in ipairs(batch.release) do
   release(prefix, lease[1], lease[2], lease[3], lease[4])
 end
+for _, lease in ipairs(batch.lease) do
+  if redis.call('HSETNX', prefix .. 'held:' .. lease[1], lease[2], lease[5]) == 1 then
+    redis.call('HINCRBY', prefix .. 'busy', lease[1], lease[3])
+    for _, subject in ipairs(lease[4]) do
+      redis.call('SADD', prefix .. 'running:' .. subject, lease[2])
+    end
+  end
+end
 for _, entry in ipairs(batch.close) do
   redis.call('ZREM', prefix .. 'open:' .. entry[1], entry[2])
 end
@@ -89,6 +110,6 @@ for _, entry in ipairs(batch.observed) do
   redis.call('SADD', prefix .. 'counted', entry[1])
 end
 if batch.outbox then
-  redis.call('HSET', prefix .. 'outbox:' .. batch.outbox[1], batch.outbox[2], ARGV[batch.outbox[3]])
+  keep(prefix, batch.outbox[1], batch.outbox[2], ARGV[batch.outbox[3]])
 end
 return 'ok'

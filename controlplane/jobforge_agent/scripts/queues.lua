@@ -1,4 +1,4 @@
--- Shared by the scripts that follow it: the index of the ready queues.
+-- Shared by the scripts that follow it: the index of the ready queues, the end of leases, the outbox.
 --
 -- ready:QUEUE     sorted set: job id -> score                the jobs of a queue
 -- lane:LANE       sorted set: queue -> score of its head      the queues of a lane that may be looked at
@@ -51,3 +51,9 @@ local function release(prefix, runner, attempt, slots, holds)
   end
 end
 
+
+-- Keep records in the outbox of an instance. One that was taken for dead meanwhile is known again, so that somebody finds what it leaves.
+local function keep(prefix, instance, entry, records)
+  redis.call('HSET', prefix .. 'outbox:' .. instance, entry, records)
+  redis.call('ZADD', prefix .. 'instances', 'NX', 0, instance)
+end

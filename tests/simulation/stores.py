@@ -1,0 +1,182 @@
+"""The way to a real Valkey: one blocking connection for all processes, so that the order of commands follows from the seed.
+
+Each process believes to have connections of its own. A command takes a step before it arrives and another before its answer does; a
+crash, a freeze or a broken connection can meet it at either.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+import redis
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from controlplane.jobforge_agent.store import Store
+from tests.simulation.world import Process
+
+RETRIES: Final = 3
+"""redis-py sends a command again so often when its connection breaks; its pauses are left out."""
+
+Command = tuple[Any, ...]
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """All keys of a namespace as they were."""
+
+    dumps: dict[bytes, bytes]
+
+
+class Server:
+    """A real Valkey, asked by one blocking connection."""
+
+    def __init__(self, url: str, namespace: str) -> None:
+        """Connect; everything in the namespace is the history's."""
+        self.namespace = namespace
+        self.prefix = f"{{{namespace}}}:"
+        self.down = False
+        self.incarnation = 0
+        """Another number: the server was restarted, every connection to it is broken."""
+        self.before: list[Callable[[Command], None]] = []
+        """Called with each command just before it is executed."""
+        self.client: Any = redis.Redis.from_url(url)
+        self._connection: Any = self.client.connection_pool.get_connection()
+
+    def execute(self, commands: Sequence[Command]) -> list[Any]:
+        """Execute commands in one go; an error is an answer, too."""
+        for command in commands:
+            for observer in self.before:
+                observer(command)
+        self._connection.send_packed_command(self._connection.pack_commands(commands))
+        return [self._answer() for _ in commands]
+
+    def _answer(self) -> Any:
+        try:
+            answer = self._connection.read_response()
+        except redis.ResponseError as error:
+            return error
+        # A hash with long values has no order of its own, and another one in every server.
+        return dict(sorted(answer.items())) if isinstance(answer, dict) else answer
+
+    def stored_keys(self) -> list[bytes]:
+        """Return the keys of the namespace, sorted."""
+        return sorted(self.client.keys(f"{self.prefix.replace('{', '[{]').replace('}', '[}]')}*"))
+
+    def snapshot(self) -> Snapshot:
+        """Return what the store holds now."""
+        keys = self.stored_keys()
+        with self.client.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.dump(key)
+            return Snapshot(dict(zip(keys, pipe.execute(), strict=True)))
+
+    def restore(self, snapshot: Snapshot | None) -> None:
+        """Put the store back to a snapshot, or make it empty, as a restart after a crash can; every connection breaks."""
+        self.clear()
+        if snapshot is not None and snapshot.dumps:
+            with self.client.pipeline(transaction=False) as pipe:
+                for key, data in snapshot.dumps.items():
+                    pipe.restore(key, 0, data)
+                pipe.execute()
+        self.incarnation += 1
+
+    def clear(self) -> None:
+        """Delete every key of the namespace."""
+        if keys := self.stored_keys():
+            self.client.delete(*keys)
+
+    def close(self) -> None:
+        """Delete what the history left, and disconnect."""
+        self.clear()
+        self.client.connection_pool.release(self._connection)
+        self.client.close()
+
+
+class SimulatedConnection(AbstractConnection):
+    """One connection of one process, as redis-py uses it."""
+
+    def __init__(self, *, server: Server, process: Process, **rest: Any) -> None:
+        """Prepare a connection."""
+        super().__init__(**rest)
+        self._server = server
+        self._process = process
+        self._incarnation: int | None = None
+        self._answers: deque[Any] = deque()
+        self._delayed = False
+
+    def repr_pieces(self) -> list[tuple[str, Any]]:
+        """Return what tells it from others."""
+        return [("process", self._process.name)]
+
+    async def _connect(self) -> None: ...
+
+    def _host_error(self) -> str:
+        return "the simulated store"
+
+    @property
+    def is_connected(self) -> bool:
+        """Say whether it is open."""
+        return self._incarnation == self._server.incarnation
+
+    async def connect(self) -> None:
+        """Open it."""
+        if self._server.down:
+            await self._process.step()
+            raise redis.ConnectionError("Expected the store to answer, but it is down.")
+        self._incarnation = self._server.incarnation
+
+    async def disconnect(self, *_: Any, **__: Any) -> None:
+        """Close it."""
+        self._incarnation = None
+        self._answers.clear()
+
+    async def can_read(self) -> bool:
+        """Say whether answers wait that nobody read."""
+        return bool(self._answers)
+
+    def pack_command(self, *args: Any) -> Any:
+        """Leave a command as it is."""
+        return [args]
+
+    def pack_commands(self, commands: Any) -> list[Any]:
+        """Leave commands as they are."""
+        return [tuple(one) for one in commands]
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Have commands executed, unless the connection breaks before they arrive."""
+        world = self._process.world
+        if self._incarnation is None:
+            await self.connect()
+        await self._process.step()
+        if world.happens(world.faults.store_refuses) or self._server.down or not self.is_connected:
+            await self.disconnect()
+            raise redis.ConnectionError("Expected to send a command to the store, but the connection broke.")
+        self._answers.extend(self._server.execute(command))
+        self._delayed = True
+
+    async def read_response(self, *_: Any, **__: Any) -> Any:
+        """Return the next answer, unless the connection breaks before it arrives."""
+        world = self._process.world
+        if self._delayed:
+            self._delayed = False
+            await self._process.step()
+            if world.happens(world.faults.store_answer_lost) or self._server.down or not self.is_connected:
+                await self.disconnect()
+                raise redis.ConnectionError("Expected the store's answer, but the connection broke.")
+        answer = self._answers.popleft()
+        if isinstance(answer, redis.ResponseError):
+            raise answer
+        return answer
+
+
+class SimulatedStore(Store):
+    """The shipped store on simulated connections to the real server."""
+
+    def __init__(self, server: Server, process: Process) -> None:
+        """Belong to a process."""
+        super().__init__("redis://simulated", server.namespace, process.name)
+        self._redis.connection_pool = ConnectionPool(
+            SimulatedConnection, server=server, process=process, retry=Retry(NoBackoff(), RETRIES)
+        )
