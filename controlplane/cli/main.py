@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from controlplane.cli import checkpoints, truth
+from controlplane.cli import checkpoints, lineage, truth
 from controlplane.cli.asking import DataDir, Gateway, Json, ask, client_of, fail
 
 __all__ = ["DataDir", "Gateway", "Json", "app", "ask", "client_of", "fail", "payload_of", "run"]
@@ -23,6 +23,7 @@ bench_app = typer.Typer(help="Measure this machine, and hold the result to the l
 app.add_typer(truth.app, name="truth")
 app.add_typer(audit_app, name="audit")
 app.add_typer(bench_app, name="bench")
+lineage.add_to(app)
 audit_app.add_typer(checkpoints.app, name="checkpoints")
 audit_app.command("prove")(checkpoints.prove)
 

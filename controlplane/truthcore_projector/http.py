@@ -16,6 +16,7 @@ from controlplane.telemetry.health import Check, health_routes
 from controlplane.truthcore_projector import queries
 from controlplane.truthcore_projector.asking import Asked, Limit, MinPosition, WaitSeconds, cursor_from, missing
 from controlplane.truthcore_projector.digest import digest
+from controlplane.truthcore_projector.http_lineage import add_lineage
 from controlplane.truthcore_projector.http_truths import add_truths
 from controlplane.truthcore_projector.projector import Projector
 from controlplane.truthcore_projector.sql import select
@@ -45,6 +46,7 @@ def create_app(store: Store, projector: Projector, checks: dict[str, Check]) -> 
     _add_jobs(app, asked)
     _add_events(app, asked)
     add_truths(app, asked)
+    add_lineage(app, asked)
     _add_audit(app, asked)
     app.router.routes.extend(health_routes("truthcore", checks))
     return app

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from controlplane.events.catalog import TRUTH
+from controlplane.events.catalog import TOPICS, TRUTH
 from controlplane.log.positions import Partition, parse_position
 from controlplane.truthcore_projector.queries import Cursor
 
@@ -83,6 +83,20 @@ def _condition(ends: Mapping[Partition, int]) -> str:
     if not mine:
         return ALL
     return " AND ".join(f'NOT (partition = {int(one)} AND "offset" >= {int(end)})' for one, end in mine)
+
+
+def condition(ends: Mapping[Partition, int]) -> str:
+    """Return the condition on rows of any topic that they were known, given the first offsets that were not."""
+    if not ends:
+        return ALL
+    return (
+        " AND ".join(
+            f"NOT (topic = '{topic}' AND partition = {int(one)} AND \"offset\" >= {int(end)})"
+            for (topic, one), end in sorted(ends.items())
+            if topic in TOPICS
+        )
+        or ALL
+    )
 
 
 def naive(moment: datetime) -> datetime:

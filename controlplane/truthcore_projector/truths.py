@@ -129,13 +129,26 @@ def true_texts(view: TruthView) -> list[str]:
     return [candidate.text for candidate in (view.candidates if view.contract.many else view.candidates[:1])]
 
 
-def fused(cursor: Cursor, pairs: Sequence[Pair], at: Moment) -> list[TruthView]:
-    """Return the truth of each (subject, predicate) that has a vote, in the order given."""
+class Doubted(msgspec.Struct, frozen=True, kw_only=True):
+    """Votes that shall not count: those of a source, and single assertions."""
+
+    source: str
+    assertions: frozenset[str] = frozenset()
+
+
+def fused(cursor: Cursor, pairs: Sequence[Pair], at: Moment, without: Doubted | None = None) -> list[TruthView]:
+    """Return the truth of each (subject, predicate) that has a vote, in the order given; what is doubted does not count."""
     found = counting(cursor, pairs, at)
+    if without is not None:
+        found = {pair: [row for row in some if not _doubted(row, without)] for pair, some in found.items()}
     weights = reliabilities(cursor, [row["source"] for some in found.values() for row in some], at.known)
     declared = contracts(cursor, [predicate for _, predicate in found], at.known)
     views = (truth(pair, found[pair], declared[pair[1]], weights) for pair in pairs if pair in found)
     return [view for view in views if view is not None]
+
+
+def _doubted(row: Mapping[str, Any], doubted: Doubted) -> bool:
+    return row["source"] == doubted.source or row["assertion_id"] in doubted.assertions
 
 
 def truth(

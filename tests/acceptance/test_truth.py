@@ -1,5 +1,6 @@
 """Truth as a user meets it, through the gateway and the command: contracts, two times, where it came from, what changed."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -93,3 +94,36 @@ def test_the_history_of_a_number_is_plotted(stack: SystemStack, client: Client) 
     assert (code, refused["error"]["code"]) == (1, "not_found")
     code, refused = command(stack, "truth", "diff", "yesterday")
     assert (code, refused["error"]["field"]) == (1, "from")
+
+
+def test_where_a_truth_came_from_and_what_rests_on_a_source(stack: SystemStack, client: Client) -> None:
+    raw = client.assert_truth("lens:9", "raw", 41, source="sensor")
+    width = client.assert_truth("image:9", "width", 640, source="camera", inputs=[raw.event_id])
+    says(client, "image:9", "area", 307_200, "geometer", inputs=[width.position])
+    code, found = command(stack, "lineage", "image:9", "area", "--direction", "up")
+    assert code == 0
+    assert {one["id"] for one in found["nodes"]} >= {
+        f"assertion:{raw.event_id}",
+        f"assertion:{width.event_id}",
+        "source:sensor",
+    }
+    assert (found["truncated"], found["next_cursor"]) == (False, None)
+    text = shown(stack, "lineage", "sensor")
+    assert [
+        word for word in ("lens:9 raw = 41", "image:9 width = 640", "image:9 area = 307200") if word not in text
+    ] == []
+    prov = json.loads(shown(stack, "lineage", raw.event_id, "--format", "prov"))
+    assert len(prov["wasDerivedFrom"]) == 2
+    assert json.loads(shown(stack, "lineage", str(width.position), "--format", "openlineage")) == []
+    code, impact = command(stack, "impact", "sensor")
+    assert (impact["assertions"], impact["derived"], [one["change"] for one in impact["truths"]]) == (
+        1,
+        2,
+        ["vanishes"] * 3,
+    )
+    assert "image:9 area  307200 (90.0%) -> nothing" in shown(stack, "impact", "sensor")
+    code, refused = command(stack, "impact", "nobody")
+    assert (code, refused["error"]["code"]) == (1, "not_found")
+    for query in ({}, {"job": "a", "event": "b"}, {"subject": "a"}):
+        with pytest.raises(ControlPlaneError, match="Expected exactly one of"):
+            client.request("GET", "/v1/lineage", query=query)

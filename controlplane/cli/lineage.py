@@ -1,0 +1,86 @@
+"""`controlplane lineage` and `controlplane impact`: where truth came from, what rests on it, and what a source's word is worth."""
+
+from typing import Annotated, Any
+
+import typer
+
+from controlplane.cli.asking import Gateway, Json, ask
+
+Direction = Annotated[str, typer.Option(help="up: what it came from; down: what rests on it; both.")]
+
+
+def lineage(
+    reference: Annotated[
+        str, typer.Argument(help="A job, an assertion, a record (topic/partition/offset), or a subject.")
+    ],
+    predicate: Annotated[str | None, typer.Argument(help="With a subject: the property whose truth is meant.")] = None,
+    direction: Direction = "both",
+    depth: Annotated[int, typer.Option(min=1, max=64)] = 64,
+    as_of: Annotated[str | None, typer.Option(help="As the log knew it: a time or positions.")] = None,
+    form: Annotated[str, typer.Option("--format", help="text, prov (PROV-JSON) or openlineage (run events).")] = "text",
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:
+    """Show which assertions, jobs, attempts, runners and records something came from, and what rests on it."""
+    from controlplane.api.lineage import LineageAnswer
+    from controlplane.cli import show
+    from controlplane.cli.trees import lineage as shown
+
+    query: dict[str, Any] = {"direction": direction, "depth": depth, "as_of": as_of}
+    if form != "text":
+        print(
+            show_json(
+                ask(gateway, as_json, lambda client: _found(client, reference, predicate, {**query, "format": form}))
+            )
+        )
+        return
+    answer = ask(gateway, as_json, lambda client: _found(client, reference, predicate, {**query, "limit": 1000}))
+    show.output(LineageAnswer.model_validate(answer), as_json, shown)
+
+
+def show_json(document: Any) -> str:
+    """Return a document as readable JSON."""
+    import json
+
+    return json.dumps(document, indent=1)
+
+
+def _found(client: Any, reference: str, predicate: str | None, query: dict[str, Any]) -> Any:
+    """Return the lineage of what a reference names: the first of the kinds of which the log knows one."""
+    from controlplane.client import ControlPlaneError
+
+    if predicate is not None:
+        return client.request("GET", "/v1/lineage", query={**query, "subject": reference, "predicate": predicate})
+    refused: ControlPlaneError | None = None
+    for kind in ("job", "assertion", "event", "source"):
+        try:
+            return client.request("GET", "/v1/lineage", query={**query, kind: reference})
+        except ControlPlaneError as error:
+            if error.code != "not_found":
+                raise
+            refused = refused or error
+    assert refused is not None
+    raise refused
+
+
+def impact(
+    source: Annotated[str, typer.Argument(help="The source that is doubted.")],
+    as_of: Annotated[str | None, typer.Option(help="As the log knew it: a time or positions.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:
+    """Show what would become of the truth without a source and what was derived from it, and which jobs to run again."""
+    from controlplane.api.lineage import ImpactAnswer
+    from controlplane.cli import show
+    from controlplane.cli.trees import impact as shown
+
+    query = {"source": source, "as_of": as_of, "limit": limit}
+    answer = ask(gateway, as_json, lambda client: client.request("GET", "/v1/impact", query=query))
+    show.output(ImpactAnswer.model_validate(answer), as_json, shown)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give the command its commands about provenance."""
+    app.command()(lineage)
+    app.command()(impact)

@@ -1,0 +1,98 @@
+"""What would become of the truth without a source: its assertions, what was derived from them, and the truths they bear on."""
+
+from collections.abc import Collection
+from typing import Any, Final
+
+import msgspec
+
+from controlplane.api.lineage import TruthImpact
+from controlplane.api.models import TruthView
+from controlplane.truthcore_projector.moments import Moment
+from controlplane.truthcore_projector.queries import Cursor
+from controlplane.truthcore_projector.truths import Doubted, fused
+from controlplane.truthcore_projector.votes import Pair
+
+DEPTH_LIMIT: Final = 64
+DERIVED_LIMIT: Final = 20_000
+JOBS_LIMIT: Final = 1_000
+
+_LINKS: Final = "(SELECT assertion_id, unnest(inputs) AS input FROM assertions WHERE len(inputs) > 0 AND {known})"
+_PLACE: Final = "topic || '/' || partition || '/' || \"offset\""
+
+
+class Reach(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a source's word went."""
+
+    assertions: int
+    derived: frozenset[str]
+    jobs: list[str]
+    truncated: bool
+
+
+def reach(cursor: Cursor, source: str, known: str) -> Reach:
+    """Return what rests on a source, step by step, each assertion once."""
+    counted = cursor.execute(
+        f"SELECT count(DISTINCT assertion_id) FROM assertions WHERE source = ? AND {known}", [source]
+    ).fetchone()
+    links = _LINKS.replace("{known}", known)
+    query = f"""WITH said AS (SELECT * FROM assertions WHERE source = $source AND {known}),
+      wanted AS (SELECT assertion_id AS input FROM said UNION SELECT {_PLACE} FROM said)
+      SELECT DISTINCT assertion_id FROM {links} SEMI JOIN wanted USING (input)"""
+    level = {row[0] for row in cursor.execute(query, {"source": source}).fetchall()}
+    derived: set[str] = set()
+    steps = 0
+    while level and steps < DEPTH_LIMIT and len(derived) < DERIVED_LIMIT:
+        derived |= level
+        steps += 1
+        query = f"""WITH wanted AS (SELECT assertion_id AS input FROM assertions WHERE assertion_id IN (SELECT unnest($ids))
+          UNION SELECT {_PLACE} FROM assertions WHERE assertion_id IN (SELECT unnest($ids)))
+          SELECT DISTINCT assertion_id FROM {links} SEMI JOIN wanted USING (input)"""
+        level = {row[0] for row in cursor.execute(query, {"ids": sorted(level)}).fetchall()} - derived
+    jobs = f"""SELECT DISTINCT job_id FROM assertions WHERE job_id IS NOT NULL AND {known}
+      AND assertion_id IN (SELECT unnest(?)) ORDER BY job_id LIMIT {JOBS_LIMIT}"""
+    return Reach(
+        assertions=counted[0] if counted else 0, derived=frozenset(derived), truncated=bool(level),
+        jobs=[row[0] for row in cursor.execute(jobs, [sorted(derived)]).fetchall()],
+    )  # fmt: skip
+
+
+def impacts(
+    cursor: Cursor, source: str, reached: Reach, at: Moment, limit: int, after: Pair | None
+) -> tuple[list[TruthImpact], Pair | None]:
+    """Return a page of the truths on which a source or what rests on it has a say now, each with and without that."""
+    conditions = [at.known, "(source = $source OR assertion_id IN (SELECT unnest($derived)))"]
+    parameters: dict[str, Any] = {"source": source, "derived": sorted(reached.derived)}
+    if after is not None:
+        conditions.append("(subject, predicate) > ($after_subject, $after_predicate)")
+        parameters |= {"after_subject": after[0], "after_predicate": after[1]}
+    query = f"""SELECT DISTINCT subject, predicate FROM assertions WHERE {" AND ".join(conditions)}
+      ORDER BY subject, predicate LIMIT {limit + 1}"""
+    pairs = cursor.execute(query, parameters).fetchall()
+    views = fused(cursor, pairs[:limit], at)
+    without = {
+        (one.subject, one.predicate): one
+        for one in fused(cursor, pairs[:limit], at, without=Doubted(source=source, assertions=reached.derived))
+    }
+    found = [
+        _impact(view, without.get((view.subject, view.predicate)))
+        for view in views
+        if _says(view, source, reached.derived)
+    ]
+    return found, pairs[limit - 1] if len(pairs) > limit else None
+
+
+def _says(view: TruthView, source: str, derived: Collection[str]) -> bool:
+    votes = (vote for candidate in view.candidates for vote in candidate.votes)
+    return any(vote.source == source or vote.assertion_id in derived for vote in votes)
+
+
+def _impact(now: TruthView, without: TruthView | None) -> TruthImpact:
+    if without is None:
+        change: Any = "vanishes"
+    elif without.value != now.value:
+        change = "changes"
+    elif without.confidence == now.confidence:
+        change = "stands"
+    else:
+        change = "surer" if without.confidence > now.confidence else "less sure"
+    return TruthImpact(subject=now.subject, predicate=now.predicate, change=change, now=now, without=without)
