@@ -188,7 +188,7 @@ async def test_what_happens_to_a_worker_process_happens_to_its_attempt_alone(log
         await log.one(AttemptSucceeded, job_id=goes_on.job_id)
         killed = int((tmp_path / "pid").read_text())
         await log.until(lambda: not Path(f"/proc/{killed}").exists())
-    assert [one.error.code for one in failures] == ["handler_failed", "handler_failed", "attempt_timed_out"]
+    assert [one.error.code for one in failures] == ["handler_failed", "runner_broken", "attempt_timed_out"]
     assert (failures[0].error.retryable, failures[0].error.found) == (False, "asked")
     assert failures[1].error.retryable
     assert "it ended by SIGKILL" in failures[1].error.message
