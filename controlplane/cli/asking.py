@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
+from rich.markup import escape
 
 T = TypeVar("T")
 
@@ -19,6 +20,9 @@ DataDir = Annotated[
 ]
 
 
+Reason = Annotated[str, typer.Option(help="Why, for the log.")]
+
+
 def fail(message: str, *, as_json: bool = False, code: int = 1, problem: dict[str, Any] | None = None) -> NoReturn:
     """End the command with what was expected and what was found."""
     if as_json:
@@ -26,6 +30,11 @@ def fail(message: str, *, as_json: bool = False, code: int = 1, problem: dict[st
     else:
         print(f"controlplane: {message}", file=sys.stderr)
     raise typer.Exit(code)
+
+
+def examples(*lines: str) -> str:
+    """Return the end of a command's help: command lines to learn from."""
+    return "\n\n".join(["[bold]Examples[/]", *(f"[dim]$[/] [cyan]{escape(line)}[/]" for line in lines)])
 
 
 def gateway_url(gateway: str | None) -> str:
@@ -57,3 +66,27 @@ def ask(gateway: str | None, as_json: bool, work: Callable[[Any], T]) -> T:
             fail(str(error), as_json=as_json, problem=error.problem)
         except TimeoutError as error:
             fail(str(error), as_json=as_json, code=2)
+
+
+def payload_of(text: str, as_json: bool) -> Any:
+    """Return the JSON value that an option names: itself, @file, or @- for standard input."""
+    try:
+        if text == "@-":
+            text = sys.stdin.read()
+        elif text.startswith("@"):
+            text = Path(text[1:]).read_text()
+        return json.loads(text)
+    except (OSError, ValueError) as error:
+        fail(f"Expected JSON as payload, but: {error}.", as_json=as_json, code=2)
+
+
+def request(gateway: str | None, as_json: bool, method: str, path: str, body: Any = None) -> Any:
+    """Return what the gateway answers at a path, as plain values."""
+    return ask(gateway, as_json, lambda client: client.request(method, path, body=body))
+
+
+def tell(answer: Any, as_json: bool, text: str) -> None:
+    """Say what was asked for and where it stands on the log."""
+    from controlplane.cli import show
+
+    show.output(answer, as_json, lambda one: show.console.print(f"{text}, on the log at {one['position']}."))

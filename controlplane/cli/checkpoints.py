@@ -112,7 +112,7 @@ def prove(
 
 def _place(reference: str, gateway: str | None) -> Any:
     """Return the position of a record, named by itself or by its event id."""
-    from controlplane.cli.main import client_of
+    from controlplane.cli.asking import client_of
     from controlplane.client import ControlPlaneError
     from controlplane.log.positions import PositionInvalid, parse_position
 

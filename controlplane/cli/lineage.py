@@ -1,12 +1,35 @@
-"""`controlplane lineage` and `controlplane impact`: where truth came from, what rests on it, and what a source's word is worth."""
+"""`controlplane why`, `lineage` and `impact`: what led to a record, where truth came from, and what a source's word is worth."""
 
 from typing import Annotated, Any
 
 import typer
 
 from controlplane.cli.asking import Gateway, Json, ask
+from controlplane.cli.truth import PANEL
 
 Direction = Annotated[str, typer.Option(help="up: what it came from; down: what rests on it; both.")]
+
+
+def why(
+    reference: Annotated[
+        str, typer.Argument(help="A job id, an event id, an assertion id, or topic/partition/offset.")
+    ],
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:
+    """Show what led to a record, up to the submission, and what followed from it."""
+    from controlplane.cli import show
+    from controlplane.client import ControlPlaneError
+
+    def work(client: Any) -> Any:
+        try:
+            return client.why(event=reference)
+        except ControlPlaneError as error:
+            if error.code != "not_found":
+                raise
+            return client.why(job=reference)
+
+    show.output(ask(gateway, as_json, work), as_json, show.causation)
 
 
 def lineage(
@@ -82,5 +105,5 @@ def impact(
 
 def add_to(app: typer.Typer) -> None:
     """Give the command its commands about provenance."""
-    app.command()(lineage)
-    app.command()(impact)
+    for command in (why, lineage, impact):
+        app.command(rich_help_panel=PANEL)(command)

@@ -7,6 +7,8 @@ from typer.core import TyperGroup
 
 from controlplane.cli.asking import Gateway, Json, ask
 
+PANEL = "Truth and why"
+
 
 class ShowsByDefault(TyperGroup):
     """A group whose first word may be a subject: `truth SUBJECT` is `truth show SUBJECT`."""

@@ -1,0 +1,44 @@
+"""`controlplane bench`: measure this machine."""
+
+from typing import Annotated
+
+import typer
+
+from controlplane.cli.asking import Json
+
+app = typer.Typer(help="Measure this machine, and hold the result to the log.", no_args_is_help=True)
+
+
+@app.command("e2e")
+def bench_e2e(
+    jobs: Annotated[int, typer.Option(min=1)] = 20_000,
+    runners: Annotated[int, typer.Option(min=1)] = 2,
+    agents: Annotated[int, typer.Option(min=1)] = 2,
+    as_json: Json = False,
+) -> None:
+    """Run no-op jobs end to end; fails unless every job concluded exactly once and every step is on the log."""
+    from controlplane.cli.bench import run_e2e
+
+    raise typer.Exit(run_e2e(jobs, runners, agents, as_json=as_json))
+
+
+@app.command("replay")
+def bench_replay(
+    events: Annotated[int, typer.Option(min=1000)] = 500_000,
+    written: Annotated[
+        bool, typer.Option(help="Write the events straight to the log instead of running jobs.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Fold a log into complete projections; fails unless the digest equals the live projection's."""
+    from controlplane.cli.bench_replay import run_replay
+
+    raise typer.Exit(run_replay(events, written=written, as_json=as_json))
+
+
+@app.command("all")
+def bench_all(jobs: int = 20_000, events: int = 500_000) -> None:
+    """Measure both beside taskiq and Celery on the same machine, and print the ratios."""
+    from controlplane.cli.bench import run_all
+
+    raise typer.Exit(run_all(jobs, events))

@@ -1,0 +1,91 @@
+"""Commands that run something here: the whole system, one service, a runner, the demo."""
+
+import signal
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+from controlplane.cli.asking import DataDir, Json, fail
+
+PANEL = "Run it"
+
+
+def up(data_dir: DataDir = None, agents: Annotated[int, typer.Option(min=1, help="JobForge processes.")] = 1) -> None:
+    """Start everything on this machine: broker, store, JobForge, TruthCore, gateway and console. Ctrl-C stops it."""
+    from controlplane.cli.stack import SystemStack
+    from controlplane.local.errors import EmbeddedStackError
+    from controlplane.settings import settings
+
+    folder = data_dir or settings().data_dir
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    print(f"Starting in {folder} (the first time, Kafka is downloaded: about 45 MB).")
+    try:
+        with SystemStack(settings(), folder, agents=agents) as stack:
+            print(f"\n  console   {stack.gateway_url}/console/\n  HTTP      {stack.gateway_url}/docs")
+            print(f"  Kafka     {stack.kafka_bootstrap}\n  logs      {folder / 'logs'}\n")
+            print(
+                "Start a runner in another terminal:  controlplane runner package.module:runner\nCtrl-C stops everything."
+            )
+            while True:
+                time.sleep(3600)
+    except KeyboardInterrupt:
+        print("Stopped.")
+    except EmbeddedStackError as error:
+        fail(str(error))
+
+
+def service(name: Annotated[str, typer.Argument(help="jobforge, truthcore, gateway or notary")]) -> None:
+    """Run one service in the foreground; settings are CONTROLPLANE_* variables."""
+    import importlib
+
+    from pydantic import ValidationError
+
+    from controlplane.log.connection import LogUnconfigured
+    from controlplane.settings import settings
+
+    modules = {
+        "jobforge": "jobforge_agent",
+        "truthcore": "truthcore_projector",
+        "gateway": "gateway",
+        "notary": "notary",
+    }
+    if name not in modules:
+        fail(f"Expected one of {', '.join(modules)}, but found {name}.", code=2)
+    try:
+        importlib.import_module(f"controlplane.{modules[name]}.service").run(settings())
+    except (LogUnconfigured, ValidationError) as error:
+        fail(str(error), code=2)
+
+
+def runner(
+    place: Annotated[str, typer.Argument(help="package.module:runner")],
+    slots: Annotated[int | None, typer.Option(min=1, help="Attempts at once, instead of what the runner says.")] = None,
+) -> None:
+    """Run a runner process: your handlers, on the stack that runs here or on the one that the settings name."""
+    from controlplane.local.stack import find_running
+    from controlplane.log.connection import LogUnavailable, LogUnconfigured
+    from controlplane.runner.service import CapabilityInvalid, RunnerMissing, run
+    from controlplane.settings import settings
+
+    chosen = settings()
+    if chosen.kafka_bootstrap is None and (running := find_running(chosen.data_dir)):
+        chosen = chosen.model_copy(update={"kafka_bootstrap": running.kafka_bootstrap})
+    try:
+        run(chosen, place, slots=slots)
+    except (RunnerMissing, CapabilityInvalid, LogUnconfigured, LogUnavailable) as error:
+        fail(str(error), code=2)
+
+
+def demo(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Profile Python's own standard library: over a thousand jobs, conflicting claims, causes, and an audit."""
+    from controlplane.cli.demo import run_demo
+
+    raise typer.Exit(run_demo(data_dir, as_json=as_json))
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give the application these commands."""
+    for command in (up, runner, demo, service):
+        app.command(rich_help_panel=PANEL)(command)
