@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from controlplane.api.models import TruthView
 from controlplane.api.truths import TruthChange
+from controlplane.truthcore_projector.cursors import DISTINCT, Cursor, tuples
 from controlplane.truthcore_projector.moments import Moment
-from controlplane.truthcore_projector.queries import Cursor
 from controlplane.truthcore_projector.truths import Wanted, fused, page_end, pattern
 from controlplane.truthcore_projector.votes import Pair
 
@@ -18,7 +18,7 @@ def changes(
     cursor: Cursor, wanted: Wanted, before: Moment, after: Moment, limit: int, begin: Pair | None = None
 ) -> tuple[list[TruthChange], str | None]:
     """Return a page of the truths that differ between two moments, and where the next begins."""
-    found: list[TruthChange] = []
+    differing: list[TruthChange] = []
     for _ in range(CHUNKS_LIMIT):
         pairs = _touched(cursor, wanted, before, after, limit + 1, begin)
         chosen = pairs[:limit]
@@ -26,13 +26,13 @@ def changes(
         now = {(one.subject, one.predicate): one for one in fused(cursor, chosen, after)}
         for number, pair in enumerate(chosen):
             if change := _change(pair, then.get(pair), now.get(pair)):
-                found.append(change)
-            if len(found) == limit and number < len(pairs) - 1:
-                return found, page_end(pair)
+                differing.append(change)
+            if len(differing) == limit and number < len(pairs) - 1:
+                return differing, page_end(pair)
         if len(pairs) <= limit:
-            return found, None
+            return differing, None
         begin = pairs[limit - 1]
-    return found, page_end(begin) if begin else None
+    return differing, page_end(begin) if begin else None
 
 
 def _touched(
@@ -43,11 +43,13 @@ def _touched(
     What is declared of a predicate or a source touches everything that it bears on.
     """
     new = f"(({before.known}) <> ({after.known}))"
+    declared = tuples(cursor, f"SELECT DISTINCT predicate FROM predicates WHERE {new}", gather=DISTINCT)
+    weighed = tuples(cursor, f"SELECT DISTINCT source FROM sources WHERE {new}", gather=DISTINCT)
     instants = [one.instant or datetime.now(UTC).replace(tzinfo=None) for one in (before, after)]
     conditions = ["subject LIKE $subject ESCAPE '\\'", "predicate LIKE $predicate ESCAPE '\\'"]
     parameters: dict[str, Any] = {
         "subject": pattern(wanted.subject), "predicate": pattern(wanted.predicate), "low": min(instants), "high": max(instants),
-        "limit": limit,
+        "declared": [row[0] for row in declared], "weighed": [row[0] for row in weighed],
     }  # fmt: skip
     if begin is not None:
         conditions.append("(subject, predicate) > ($begin_subject, $begin_predicate)")
@@ -56,9 +58,10 @@ def _touched(
         {new} OR coalesce(valid_from, log_time) BETWEEN $low AND $high OR valid_to BETWEEN $low AND $high
         OR subject IN (SELECT subject FROM retractions WHERE {new})
         OR subject IN (SELECT subject FROM assertions WHERE supersedes IS NOT NULL AND {new})
-        OR predicate IN (SELECT predicate FROM predicates WHERE {new})
-        OR source IN (SELECT source FROM sources WHERE {new})) ORDER BY subject, predicate LIMIT $limit"""
-    return cursor.execute(query, parameters).fetchall()
+        OR predicate IN (SELECT unnest($declared::VARCHAR[])) OR source IN (SELECT unnest($weighed::VARCHAR[])))"""
+    return [
+        (s, p) for s, p in tuples(cursor, query, parameters, tail=f"ORDER BY subject, predicate LIMIT {int(limit)}")
+    ]
 
 
 def _change(pair: Pair, before: TruthView | None, after: TruthView | None) -> TruthChange | None:

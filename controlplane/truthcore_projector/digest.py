@@ -7,10 +7,9 @@ out would need a collision of SHA-256.
 from collections.abc import Mapping
 from typing import Any, Final
 
-import duckdb
-
 from controlplane.api.models import TableDigest
 from controlplane.log.positions import Partition
+from controlplane.truthcore_projector.cursors import Cursor, tuples
 from controlplane.truthcore_projector.tables import TABLES
 
 WORDS: Final = 8
@@ -27,24 +26,26 @@ def _canonical(columns: str) -> str:
     return f"to_json(struct_pack({', '.join(parts)}))::VARCHAR"
 
 
-def table_digest(cursor: duckdb.DuckDBPyConnection, table: str, bounds: list[list[Any]]) -> TableDigest:
+def table_digest(cursor: Cursor, table: str, bounds: list[list[Any]]) -> TableDigest:
     """Return the digest of one table's rows before a position vector, given as three lists."""
-    words = ", ".join(f"sum(('0x' || substr(hash, {1 + 8 * word}, 8))::UBIGINT)::HUGEINT" for word in range(WORDS))
+    words = ", ".join(
+        f"sum(('0x' || substr(hash, {1 + 8 * word}, 8))::UBIGINT)::HUGEINT AS w{word}" for word in range(WORDS)
+    )
     query = (
         "WITH bounds AS (SELECT unnest(?) AS topic, unnest(?) AS partition, unnest(?) AS next_offset),"
         f" hashed AS (SELECT sha256({_canonical(TABLES[table])}) AS hash FROM {table} AS t SEMI JOIN bounds AS b"  # noqa: S608 -- our own names
         ' ON t.topic = b.topic AND t.partition = b.partition AND t."offset" < b.next_offset)'
-        f" SELECT count(*), {words} FROM hashed"
+        f" SELECT count(*) AS n, {words} FROM hashed"
     )
-    row = cursor.execute(query, bounds).fetchone()
-    assert row is not None
+    sums = ", ".join(f"sum(w{word})" for word in range(WORDS))
+    (row,) = tuples(cursor, query, bounds, gather=f"SELECT sum(n), {sums} FROM parts")
     total = 0
     for part in row[1:]:
         total = (total << WORD_BITS) + int(part or 0)
-    return TableDigest(table=table, rows=row[0], digest=f"{total % MODULUS:064x}")
+    return TableDigest(table=table, rows=int(row[0]), digest=f"{total % MODULUS:064x}")
 
 
-def digest(cursor: duckdb.DuckDBPyConnection, positions: Mapping[Partition, int]) -> list[TableDigest]:
+def digest(cursor: Cursor, positions: Mapping[Partition, int]) -> list[TableDigest]:
     """Return the digest of every table at a position vector; rows at or after it do not count."""
     bounds: list[list[Any]] = [[], [], []]
     for (topic, partition), offset in positions.items():

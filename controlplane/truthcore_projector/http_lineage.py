@@ -20,12 +20,12 @@ from controlplane.truthcore_projector.asking import (
     cursor_from,
     missing,
 )
+from controlplane.truthcore_projector.cursors import Cursor
 from controlplane.truthcore_projector.impact import Reach, impacts, reach
 from controlplane.truthcore_projector.lineage import DEPTH_LIMIT, Graph, page, text, walk, with_inputs
 from controlplane.truthcore_projector.lineage_links import NODES_LIMIT, Looker, Node
 from controlplane.truthcore_projector.moments import AsOf, bounds, moment
 from controlplane.truthcore_projector.provenance import openlineage_events, prov_document
-from controlplane.truthcore_projector.queries import Cursor
 from controlplane.truthcore_projector.truths import fused, page_end, truth_cursor
 
 Format = Literal["json", "prov", "openlineage"]

@@ -18,9 +18,9 @@ from controlplane.truthcore_projector.asking import (
     cursor_from,
     missing,
 )
+from controlplane.truthcore_projector.cursors import Cursor
 from controlplane.truthcore_projector.differences import changes
 from controlplane.truthcore_projector.moments import Moment, moment, naive
-from controlplane.truthcore_projector.queries import Cursor
 from controlplane.truthcore_projector.timeline import Story, intervals, story
 from controlplane.truthcore_projector.truths import Wanted, truth_cursor, truth_page
 

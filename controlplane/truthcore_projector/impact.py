@@ -1,14 +1,14 @@
 """What would become of the truth without a source: its assertions, what was derived from them, and the truths they bear on."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from controlplane.api.lineage import TruthImpact
 from controlplane.api.models import TruthView
+from controlplane.truthcore_projector.cursors import DISTINCT, Cursor, tuples
 from controlplane.truthcore_projector.moments import Moment
-from controlplane.truthcore_projector.queries import Cursor
 from controlplane.truthcore_projector.truths import Doubted, fused
 from controlplane.truthcore_projector.votes import Pair
 
@@ -31,54 +31,57 @@ class Reach(msgspec.Struct, frozen=True, kw_only=True):
 
 def reach(cursor: Cursor, source: str, known: str) -> Reach:
     """Return what rests on a source, step by step, each assertion once."""
-    counted = cursor.execute(
-        f"SELECT count(DISTINCT assertion_id) FROM assertions WHERE source = ? AND {known}", [source]
-    ).fetchone()
+    # An assertion is an id of one subject, so of one partition.
+    query = f"SELECT count(DISTINCT (subject, assertion_id)) AS n FROM assertions WHERE source = ? AND {known}"
+    ((counted,),) = tuples(cursor, query, [source], gather="SELECT sum(n)::BIGINT FROM parts")
     links = _LINKS.replace("{known}", known)
-    query = f"""WITH said AS (SELECT * FROM assertions WHERE source = $source AND {known}),
-      wanted AS (SELECT assertion_id AS input FROM said UNION SELECT {_PLACE} FROM said)
-      SELECT DISTINCT assertion_id FROM {links} SEMI JOIN wanted USING (input)"""
-    level = {row[0] for row in cursor.execute(query, {"source": source}).fetchall()}
+    query = f"SELECT assertion_id, {_PLACE} AS place FROM assertions WHERE source = ? AND {known}"
+    level = _resting_on(cursor, links, tuples(cursor, query, [source]))
     derived: set[str] = set()
     steps = 0
     while level and steps < DEPTH_LIMIT and len(derived) < DERIVED_LIMIT:
         derived |= level
         steps += 1
-        query = f"""WITH wanted AS (SELECT assertion_id AS input FROM assertions WHERE assertion_id IN (SELECT unnest($ids))
-          UNION SELECT {_PLACE} FROM assertions WHERE assertion_id IN (SELECT unnest($ids)))
-          SELECT DISTINCT assertion_id FROM {links} SEMI JOIN wanted USING (input)"""
-        level = {row[0] for row in cursor.execute(query, {"ids": sorted(level)}).fetchall()} - derived
+        query = f"SELECT assertion_id, {_PLACE} AS place FROM assertions WHERE assertion_id IN (SELECT unnest(?::VARCHAR[]))"
+        level = _resting_on(cursor, links, tuples(cursor, query, [sorted(level)])) - derived
     jobs = f"""SELECT DISTINCT job_id FROM assertions WHERE job_id IS NOT NULL AND {known}
-      AND assertion_id IN (SELECT unnest(?)) ORDER BY job_id LIMIT {JOBS_LIMIT}"""
+      AND assertion_id IN (SELECT unnest(?::VARCHAR[]))"""
+    some = tuples(cursor, jobs, [sorted(derived)], tail=f"ORDER BY job_id LIMIT {JOBS_LIMIT}", gather=DISTINCT)
     return Reach(
-        assertions=counted[0] if counted else 0, derived=frozenset(derived), truncated=bool(level),
-        jobs=[row[0] for row in cursor.execute(jobs, [sorted(derived)]).fetchall()],
+        assertions=counted, derived=frozenset(derived), truncated=bool(level), jobs=[row[0] for row in some]
     )  # fmt: skip
+
+
+def _resting_on(cursor: Cursor, links: str, said: Sequence[tuple[str, str]]) -> set[str]:
+    """Return the assertions that name one of these, by id or position, among their inputs."""
+    query = f"SELECT DISTINCT assertion_id FROM {links} WHERE input IN (SELECT unnest(?::VARCHAR[]))"
+    wanted = sorted({name for pair in said for name in pair})
+    return {row[0] for row in tuples(cursor, query, [wanted], gather=DISTINCT)}
 
 
 def impacts(
     cursor: Cursor, source: str, reached: Reach, at: Moment, limit: int, after: Pair | None
 ) -> tuple[list[TruthImpact], Pair | None]:
     """Return a page of the truths on which a source or what rests on it has a say now, each with and without that."""
-    conditions = [at.known, "(source = $source OR assertion_id IN (SELECT unnest($derived)))"]
+    conditions = [at.known, "(source = $source OR assertion_id IN (SELECT unnest($derived::VARCHAR[])))"]
     parameters: dict[str, Any] = {"source": source, "derived": sorted(reached.derived)}
     if after is not None:
         conditions.append("(subject, predicate) > ($after_subject, $after_predicate)")
         parameters |= {"after_subject": after[0], "after_predicate": after[1]}
-    query = f"""SELECT DISTINCT subject, predicate FROM assertions WHERE {" AND ".join(conditions)}
-      ORDER BY subject, predicate LIMIT {limit + 1}"""
-    pairs = cursor.execute(query, parameters).fetchall()
+    query = f"SELECT DISTINCT subject, predicate FROM assertions WHERE {' AND '.join(conditions)}"
+    tail = f"ORDER BY subject, predicate LIMIT {limit + 1}"
+    pairs = [(s, p) for s, p in tuples(cursor, query, parameters, tail=tail)]
     views = fused(cursor, pairs[:limit], at)
     without = {
         (one.subject, one.predicate): one
         for one in fused(cursor, pairs[:limit], at, without=Doubted(source=source, assertions=reached.derived))
     }
-    found = [
+    told = [
         _impact(view, without.get((view.subject, view.predicate)))
         for view in views
         if _says(view, source, reached.derived)
     ]
-    return found, pairs[limit - 1] if len(pairs) > limit else None
+    return told, pairs[limit - 1] if len(pairs) > limit else None
 
 
 def _says(view: TruthView, source: str, derived: Collection[str]) -> bool:

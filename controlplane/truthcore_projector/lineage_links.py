@@ -8,8 +8,8 @@ import msgspec
 from controlplane.api.lineage import Relation
 from controlplane.events.catalog import SUBMISSIONS, TOPICS, TRUTH
 from controlplane.log.positions import Partition, PositionInvalid, parse_position
+from controlplane.truthcore_projector.cursors import DISTINCT, WHOLE, Cursor, rows, tuples
 from controlplane.truthcore_projector.moments import condition
-from controlplane.truthcore_projector.queries import Cursor, rows
 
 NODES_LIMIT: Final = 5_000
 
@@ -53,16 +53,18 @@ class Looker:
         look = self._look.get((kind, up))
         return look(names) if look else Found()
 
-    def rows(self, query: str, names: Sequence[str]) -> list[Row]:
+    def rows(self, query: str, names: Sequence[str], *, tail: str = "", gather: str = WHOLE) -> list[Row]:
         """Return the rows of a query in which `{known}` is what the log knew and `$names` are names."""
-        return rows(self._cursor, query.replace("{known}", self._known), {"names": list(names)})
+        return rows(
+            self._cursor, query.replace("{known}", self._known), {"names": list(names)}, tail=tail, gather=gather
+        )
 
     # What they came from
 
     def _assertions(self, names: list[str]) -> Found:
-        query = """SELECT * FROM assertions WHERE {known} AND assertion_id IN (SELECT unnest($names))
-          QUALIFY row_number() OVER (PARTITION BY assertion_id ORDER BY topic, partition, "offset") = 1"""
-        found = self.rows(query, names)
+        query = """SELECT * FROM assertions WHERE {known} AND assertion_id IN (SELECT unnest($names)) {first}"""
+        first = 'QUALIFY row_number() OVER (PARTITION BY assertion_id ORDER BY topic, partition, "offset") = 1'
+        found = self.rows(query.replace("{first}", first), names, gather=f"{WHOLE} {first}")
         details: dict[Node, Row] = {}
         links: list[Link] = []
         for row in found:
@@ -160,58 +162,65 @@ class Looker:
         )
         if table:
             query = f'SELECT {column} FROM {table} WHERE topic = ? AND partition = ? AND "offset" = ?'
-            row = self._cursor.execute(query, [position.topic, position.partition, position.offset]).fetchone()
-            if row:
+            for row in tuples(self._cursor, query, [position.topic, position.partition, position.offset]):
                 return ("assertion" if table == "assertions" else "job", row[0])
         return ("event", place)
 
     # What came from them
 
     def _derived(self, names: list[str]) -> Found:
-        query = """WITH places AS (SELECT assertion_id, topic || '/' || partition || '/' || "offset" AS place FROM assertions
-            WHERE assertion_id IN (SELECT unnest($names))),
-          wanted AS (SELECT assertion_id AS reference, assertion_id AS name FROM places UNION SELECT place, assertion_id FROM places)
-          SELECT a.assertion_id, name FROM (SELECT assertion_id, unnest(inputs) AS input FROM assertions WHERE {known} AND len(inputs) > 0) AS a
-          JOIN wanted ON input = reference ORDER BY ALL"""
+        # An input names an assertion by its id or by its position.
+        query = """SELECT assertion_id, topic || '/' || partition || '/' || "offset" AS place FROM assertions
+          WHERE assertion_id IN (SELECT unnest($names))"""
+        places = self.rows(query, names)
+        named = {row["place"]: row["assertion_id"] for row in places} | {
+            row["assertion_id"]: row["assertion_id"] for row in places
+        }
+        query = """SELECT DISTINCT assertion_id, input FROM (
+            SELECT assertion_id, unnest(inputs) AS input FROM assertions WHERE {known} AND len(inputs) > 0)
+          WHERE input IN (SELECT unnest($names))"""
         links = [
             Link(
-                subject=("assertion", row["assertion_id"]), relation="wasDerivedFrom", object=("assertion", row["name"])
+                subject=("assertion", row["assertion_id"]),
+                relation="wasDerivedFrom",
+                object=("assertion", named[row["input"]]),
             )
-            for row in self.rows(query, names)
+            for row in self.rows(query, list(named), tail="ORDER BY ALL", gather=DISTINCT)
         ]
-        query = """SELECT assertion_id, supersedes FROM assertions WHERE {known} AND supersedes IN (SELECT unnest($names)) ORDER BY ALL"""
+        query = """SELECT DISTINCT assertion_id, supersedes FROM assertions WHERE {known} AND supersedes IN (SELECT unnest($names))"""
         links += [
             Link(
                 subject=("assertion", row["assertion_id"]),
                 relation="wasRevisionOf",
                 object=("assertion", row["supersedes"]),
             )
-            for row in self.rows(query, names)
+            for row in self.rows(query, names, tail="ORDER BY ALL", gather=DISTINCT)
         ]
         return Found(links=links)
 
     def _claims(self, names: list[str]) -> Found:
-        query = """SELECT DISTINCT assertion_id, attempt_id FROM assertions WHERE {known} AND attempt_id IN (SELECT unnest($names)) ORDER BY ALL"""
+        query = """SELECT DISTINCT assertion_id, attempt_id FROM assertions WHERE {known} AND attempt_id IN (SELECT unnest($names))"""
         return self._pairs(query, names, "assertion", "wasGeneratedBy", "attempt")
 
     def _said(self, names: list[str]) -> Found:
-        query = f"""SELECT DISTINCT assertion_id, source FROM assertions WHERE {{known}} AND source IN (SELECT unnest($names))
-          ORDER BY ALL LIMIT {NODES_LIMIT + 1}"""
+        query = (
+            "SELECT DISTINCT assertion_id, source FROM assertions WHERE {known} AND source IN (SELECT unnest($names))"
+        )
         return self._pairs(query, names, "assertion", "wasAttributedTo", "source")
 
     def _ran(self, names: list[str]) -> Found:
-        query = f"""SELECT DISTINCT attempt_id, runner_id FROM attempt_events WHERE {{known}} AND runner_id IN (SELECT unnest($names))
-          AND attempt_id IS NOT NULL ORDER BY ALL LIMIT {NODES_LIMIT + 1}"""
+        query = """SELECT DISTINCT attempt_id, runner_id FROM attempt_events WHERE {known} AND runner_id IN (SELECT unnest($names))
+          AND attempt_id IS NOT NULL"""
         return self._pairs(query, names, "attempt", "wasAssociatedWith", "runner")
 
     def _parts(self, names: list[str]) -> Found:
         query = """SELECT DISTINCT attempt_id, job_id FROM attempt_events WHERE {known} AND attempt_id IS NOT NULL
-          AND job_id IN (SELECT unnest($names)) ORDER BY ALL"""
+          AND job_id IN (SELECT unnest($names))"""
         attempts = self._pairs(query, names, "attempt", "wasInformedBy", "job")
-        query = "SELECT DISTINCT job_id, parent_job_id FROM submissions WHERE {known} AND parent_job_id IN (SELECT unnest($names)) ORDER BY ALL"
+        query = "SELECT DISTINCT job_id, parent_job_id FROM submissions WHERE {known} AND parent_job_id IN (SELECT unnest($names))"
         children = self._pairs(query, names, "job", "wasInformedBy", "job")
         query = """SELECT DISTINCT assertion_id, job_id FROM assertions WHERE {known} AND attempt_id IS NULL
-          AND job_id IN (SELECT unnest($names)) ORDER BY ALL"""
+          AND job_id IN (SELECT unnest($names))"""
         return Found(
             links=[
                 *attempts.links,
@@ -223,20 +232,21 @@ class Looker:
     def _effects(self, names: list[str]) -> Found:
         query = """SELECT topic || '/' || partition || '/' || "offset" AS place, cause_topic || '/' || cause_partition || '/' || cause_offset AS cause
           FROM events WHERE {known} AND (cause_topic, cause_partition, cause_offset) IN (SELECT (string_split(one, '/')[1],
-            string_split(one, '/')[2]::INTEGER, string_split(one, '/')[3]::BIGINT) FROM (SELECT unnest($names) AS one)) ORDER BY ALL"""
+            string_split(one, '/')[2]::INTEGER, string_split(one, '/')[3]::BIGINT) FROM (SELECT unnest($names) AS one))"""
         links = [
             Link(subject=self.record(row["place"]), relation="wasDerivedFrom", object=("event", row["cause"]))
-            for row in self.rows(query, names)
+            for row in self.rows(query, names, tail="ORDER BY ALL")
         ]
-        query = """SELECT assertion_id, input FROM (SELECT assertion_id, unnest(inputs) AS input FROM assertions WHERE {known} AND len(inputs) > 0)
-          WHERE input IN (SELECT unnest($names)) ORDER BY ALL"""
+        query = """SELECT DISTINCT assertion_id, input FROM (SELECT assertion_id, unnest(inputs) AS input FROM assertions WHERE {known} AND len(inputs) > 0)
+          WHERE input IN (SELECT unnest($names))"""
         return Found(links=[*links, *self._pairs(query, names, "assertion", "wasDerivedFrom", "event").links])
 
     def _pairs(self, query: str, names: list[str], kind: str, relation: Relation, of: str) -> Found:
+        limit = f"ORDER BY ALL LIMIT {NODES_LIMIT + 1}"
         return Found(
             links=[
                 Link(subject=(kind, one), relation=relation, object=(of, other))
-                for one, other in (row.values() for row in self.rows(query, names))
+                for one, other in (row.values() for row in self.rows(query, names, tail=limit, gather=DISTINCT))
             ]
         )
 

@@ -7,7 +7,7 @@ import msgspec
 
 from controlplane.events.catalog import TOPICS, TRUTH
 from controlplane.log.positions import Partition, parse_position
-from controlplane.truthcore_projector.queries import Cursor
+from controlplane.truthcore_projector.cursors import Cursor, tuples
 
 AsOf = datetime | Mapping[Partition, int]
 """What the log knew: up to a time, or up to an offset (included) per partition; partitions that are not named, whole."""
@@ -53,9 +53,10 @@ def bounds(cursor: Cursor, as_of: AsOf | None) -> dict[Partition, int]:
         case None:
             return {}
         case datetime():
-            query = 'SELECT topic, partition, min("offset") FROM events WHERE log_time > ? GROUP BY topic, partition'
-            found = cursor.execute(query, [naive(as_of)]).fetchall()
-            return {(topic, partition): offset for topic, partition, offset in found}
+            query = 'SELECT topic, partition, min("offset") AS first FROM events WHERE log_time > ? GROUP BY topic, partition'
+            first = "SELECT topic, partition, min(first) FROM parts GROUP BY ALL"
+            some = tuples(cursor, query, [naive(as_of)], gather=first)
+            return {(topic, partition): offset for topic, partition, offset in some}
         case _:
             return {place: offset + 1 for place, offset in as_of.items()}
 
@@ -71,11 +72,10 @@ def moment(cursor: Cursor, as_of: AsOf | None, valid_at: datetime | None) -> Mom
         case datetime():
             return Moment(known=known, instant=naive(as_of))
         case _:
-            row = cursor.execute(
-                f"SELECT max(log_time) FROM events WHERE topic = ? AND {known}", [TRUTH.name]
-            ).fetchone()
+            query = f"SELECT max(log_time) AS newest FROM events WHERE topic = ? AND {known}"
+            (row,) = tuples(cursor, query, [TRUTH.name], gather="SELECT max(newest) FROM parts")
             # A log that knew nothing yet has no moment of its own; whatever is asked of it, nothing holds.
-            return Moment(known=known, instant=row[0] if row and row[0] else datetime(1970, 1, 1))  # noqa: DTZ001 -- as the tables hold it
+            return Moment(known=known, instant=row[0] or datetime(1970, 1, 1))  # noqa: DTZ001 -- as the tables hold it
 
 
 def _condition(ends: Mapping[Partition, int]) -> str:

@@ -2,16 +2,16 @@
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
-import duckdb
 import msgspec
 
 from controlplane.api.models import AttemptView, CausationNode, EventView, JobView, RunnerView
 from controlplane.events.codec import UndecodableRecord, decode
 from controlplane.events.types import RunnerRegistered
 from controlplane.log.positions import parse_position
+from controlplane.truthcore_projector.cursors import Cursor, rows, tuples
 
 DEPTH_LIMIT: Final = 64
 NODES_LIMIT: Final = 500
@@ -20,19 +20,6 @@ _EVENT: Final = (
     " cause_offset, occurred_at, producer, value"
 )
 JOB_FILTERS: Final = ("job_type", "phase", "pool", "tenant", "correlation_id", "parent_job_id")
-
-Cursor = duckdb.DuckDBPyConnection
-
-
-def rows(cursor: Cursor, query: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
-    """Return the rows of a query by column name; times are UTC."""
-    result = cursor.execute(query, parameters if isinstance(parameters, dict) else list(parameters))
-    names = [column[0] for column in result.description or []]
-    return [{name: _utc(value) for name, value in zip(names, row, strict=True)} for row in result.fetchall()]
-
-
-def _utc(value: Any) -> Any:
-    return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
 
 
 def _json(data: bytes | None) -> Any:
@@ -90,14 +77,14 @@ def job_views(cursor: Cursor, ids: Sequence[str], *, details: bool) -> list[JobV
     """Return jobs in the order of their ids; payload and result only with `details`."""
     if not ids:
         return []
-    found = {
+    known = {
         row["job_id"]: row for row in rows(cursor, "SELECT * FROM jobs WHERE job_id IN (SELECT unnest(?))", [list(ids)])
     }
     attempts: dict[str, list[AttemptView]] = {}
-    query = "SELECT * FROM attempts WHERE job_id IN (SELECT unnest(?)) ORDER BY attempt_number, routed_at"
-    for row in rows(cursor, query, [list(ids)]):
+    query = "SELECT * FROM attempts WHERE job_id IN (SELECT unnest(?))"
+    for row in rows(cursor, query, [list(ids)], tail="ORDER BY attempt_number, routed_at, attempt_id"):
         attempts.setdefault(row["job_id"], []).append(_attempt_view(row))
-    return [_job_view(found[one], attempts.get(one, []), cursor, details=details) for one in ids if one in found]
+    return [_job_view(known[one], attempts.get(one, []), cursor, details=details) for one in ids if one in known]
 
 
 def _attempt_view(row: dict[str, Any]) -> AttemptView:
@@ -159,10 +146,10 @@ def job_page(
         moment, _, job_id = cursor_text.partition("~")
         conditions.append("(submitted_at, job_id) < (?::TIMESTAMP, ?)")
         parameters += [moment, job_id]
-    query = f"SELECT job_id, submitted_at FROM jobs WHERE {' AND '.join(conditions)} ORDER BY submitted_at DESC, job_id DESC LIMIT ?"  # noqa: S608 -- names from our own list
-    found = cursor.execute(query, [*parameters, limit + 1]).fetchall()
-    following = f"{found[limit - 1][1].isoformat()}~{found[limit - 1][0]}" if len(found) > limit else None
-    return job_views(cursor, [row[0] for row in found[:limit]], details=False), following
+    query = f"SELECT job_id, submitted_at FROM jobs WHERE {' AND '.join(conditions)}"
+    some = tuples(cursor, query, parameters, tail=f"ORDER BY submitted_at DESC, job_id DESC LIMIT {limit + 1}")
+    following = f"{some[limit - 1][1].isoformat()}~{some[limit - 1][0]}" if len(some) > limit else None
+    return job_views(cursor, [row[0] for row in some[:limit]], details=False), following
 
 
 # Events and causes
@@ -192,27 +179,27 @@ def event_page(
     if after is not None:
         conditions.append('(log_time, topic, partition, "offset") < (?::TIMESTAMP, ?, ?, ?)')
         parameters += after
-    query = f'SELECT {_EVENT} FROM events WHERE {" AND ".join(conditions)} ORDER BY log_time DESC, topic DESC, partition DESC, "offset" DESC LIMIT ?'  # noqa: S608 -- names from our own list
-    found = rows(cursor, query, [*parameters, limit + 1])
-    views = [event_view(row) for row in found[:limit]]
-    if len(found) <= limit:
+    tail = f'ORDER BY log_time DESC, topic DESC, partition DESC, "offset" DESC LIMIT {limit + 1}'
+    some = rows(cursor, f"SELECT {_EVENT} FROM events WHERE {' AND '.join(conditions)}", parameters, tail=tail)
+    views = [event_view(row) for row in some[:limit]]
+    if len(some) <= limit:
         return views, None
-    return views, f"{found[limit - 1]['log_time'].replace(tzinfo=None).isoformat()}~{views[-1].position}"
+    return views, f"{some[limit - 1]['log_time'].replace(tzinfo=None).isoformat()}~{views[-1].position}"
 
 
 def job_events(cursor: Cursor, job_id: str) -> list[EventView]:
     """Return every record about a job in the order of their log time: those under its key, and the truths that it gave."""
     query = f"""SELECT {_EVENT} FROM events WHERE key = encode(?) OR key = encode(?) AND topic = 'controlplane.truth'
-      OR (topic, partition, "offset") IN (SELECT (topic, partition, "offset") FROM assertions WHERE job_id = ?)
-      ORDER BY log_time, topic, partition, "offset" LIMIT 2000"""  # noqa: S608 -- the columns are our own
-    return [event_view(row) for row in rows(cursor, query, [job_id, f"job:{job_id}", job_id])]
+      OR (topic, partition, "offset") IN (SELECT (topic, partition, "offset") FROM assertions WHERE job_id = ?)"""
+    tail = 'ORDER BY log_time, topic, partition, "offset" LIMIT 2000'
+    return [event_view(row) for row in rows(cursor, query, [job_id, f"job:{job_id}", job_id], tail=tail)]
 
 
 def event_at(cursor: Cursor, topic: str, partition: int, offset: int) -> EventView | None:
     """Return the record at a position, or None."""
-    query = f'SELECT {_EVENT} FROM events WHERE topic = ? AND partition = ? AND "offset" = ?'  # noqa: S608 -- the columns are our own
-    found = rows(cursor, query, [topic, partition, offset])
-    return event_view(found[0]) if found else None
+    query = f'SELECT {_EVENT} FROM events WHERE topic = ? AND partition = ? AND "offset" = ?'
+    some = rows(cursor, query, [topic, partition, offset])
+    return event_view(some[0]) if some else None
 
 
 def find_event(cursor: Cursor, reference: str) -> EventView | None:
@@ -220,15 +207,15 @@ def find_event(cursor: Cursor, reference: str) -> EventView | None:
     topic, partition, offset = (*reference.rsplit("/", 2), "", "")[:3]
     if partition.isdecimal() and offset.isdecimal():
         return event_at(cursor, topic, int(partition), int(offset))
-    query = f'SELECT {_EVENT} FROM events WHERE event_id = ? ORDER BY topic, partition, "offset" LIMIT 1'  # noqa: S608 -- the columns are our own
-    found = rows(cursor, query, [reference])
-    return event_view(found[0]) if found else None
+    query = f"SELECT {_EVENT} FROM events WHERE event_id = ?"
+    some = rows(cursor, query, [reference], tail='ORDER BY topic, partition, "offset" LIMIT 1')
+    return event_view(some[0]) if some else None
 
 
 def submission_of(cursor: Cursor, job_id: str) -> EventView | None:
     """Return the record that submitted a job, or None."""
-    found = rows(cursor, 'SELECT topic, partition, "offset" FROM first_submissions WHERE job_id = ?', [job_id])
-    return event_at(cursor, found[0]["topic"], found[0]["partition"], found[0]["offset"]) if found else None
+    some = rows(cursor, 'SELECT topic, partition, "offset" FROM first_submissions WHERE job_id = ?', [job_id])
+    return event_at(cursor, some[0]["topic"], some[0]["partition"], some[0]["offset"]) if some else None
 
 
 def chain(cursor: Cursor, event: EventView) -> list[EventView]:
@@ -253,11 +240,11 @@ def effects(cursor: Cursor, root: EventView) -> CausationNode:
         places = [position.rsplit("/", 2) for position in level]
         query = f"""SELECT {_EVENT} FROM events SEMI JOIN
           (SELECT unnest(?) AS t, unnest(?) AS p, unnest(?) AS o) AS causes
-          ON cause_topic = t AND cause_partition = p AND cause_offset = o
-          ORDER BY log_time, topic, partition, "offset" LIMIT {NODES_LIMIT}"""  # noqa: S608 -- the columns are our own
+          ON cause_topic = t AND cause_partition = p AND cause_offset = o"""
+        tail = f'ORDER BY log_time, topic, partition, "offset" LIMIT {NODES_LIMIT}'
         lists = [[one[0] for one in places], [int(one[1]) for one in places], [int(one[2]) for one in places]]
         following: dict[str, CausationNode] = {}
-        for row in rows(cursor, query, lists):
+        for row in rows(cursor, query, lists, tail=tail):
             view = event_view(row)
             if view.position not in seen and view.causation is not None:
                 seen.add(view.position)
@@ -273,7 +260,7 @@ def effects(cursor: Cursor, root: EventView) -> CausationNode:
 def runner_views(cursor: Cursor) -> list[RunnerView]:
     """Return every runner process that the log knows, the newest first."""
     views = []
-    for row in rows(cursor, "SELECT * FROM runners ORDER BY registered_at DESC LIMIT 1000"):
+    for row in rows(cursor, "SELECT * FROM runners", tail="ORDER BY registered_at DESC, runner_id LIMIT 1000"):
         registered: RunnerRegistered = decode(row["value"])
         views.append(
             RunnerView(

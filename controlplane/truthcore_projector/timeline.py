@@ -10,8 +10,8 @@ from controlplane.api.models import TruthView
 from controlplane.api.truths import TruthInterval
 from controlplane.events.catalog import TRUTH
 from controlplane.truthcore_projector.contracts import contract_of
+from controlplane.truthcore_projector.cursors import Cursor, rows
 from controlplane.truthcore_projector.moments import Moment
-from controlplane.truthcore_projector.queries import Cursor, rows
 from controlplane.truthcore_projector.truths import truth
 
 ASSERTIONS_LIMIT: Final = 5_000
@@ -49,20 +49,21 @@ def story(cursor: Cursor, subject: str, predicate: str, known: str) -> Story:
     # An id that comes again is no new assertion; what comes first in a partition is also known first.
     query = f"""SELECT a.* FROM assertions AS a ANTI JOIN assertions AS e ON e.subject = $s AND e.subject = a.subject
         AND e.partition = a.partition AND e.assertion_id = a.assertion_id AND e."offset" < a."offset"
-      WHERE {known} AND a.subject = $s AND a.predicate = $p ORDER BY a.partition, a."offset" DESC LIMIT {ASSERTIONS_LIMIT + 1}"""
-    said = rows(cursor, query, {"s": subject, "p": predicate})
+      WHERE {known} AND a.subject = $s AND a.predicate = $p"""
+    newest = f'ORDER BY partition, "offset" DESC LIMIT {ASSERTIONS_LIMIT + 1}'
+    said = rows(cursor, query, {"s": subject, "p": predicate}, tail=newest)
     complete, said = len(said) <= ASSERTIONS_LIMIT, said[:ASSERTIONS_LIMIT][::-1]
     ids = list({row["assertion_id"] for row in said})
     query = f"""SELECT topic, partition, "offset", log_time, assertion_id AS gone FROM retractions
       WHERE {known} AND subject = $s AND assertion_id IN (SELECT unnest($ids))
       UNION ALL SELECT topic, partition, "offset", log_time, supersedes FROM assertions
-      WHERE {known} AND subject = $s AND supersedes IN (SELECT unnest($ids)) ORDER BY partition, "offset" """
-    gone = rows(cursor, query, {"s": subject, "ids": ids})
-    declared = rows(
-        cursor, f'SELECT * FROM predicates WHERE {known} AND predicate = ? ORDER BY partition, "offset"', [predicate]
-    )
-    query = f'SELECT * FROM sources WHERE {known} AND source IN (SELECT unnest(?)) ORDER BY partition, "offset"'
-    weighed = rows(cursor, query, [list({row["source"] for row in said})])
+      WHERE {known} AND subject = $s AND supersedes IN (SELECT unnest($ids))"""
+    in_order = 'ORDER BY partition, "offset"'
+    gone = rows(cursor, query, {"s": subject, "ids": ids}, tail=in_order)
+    query = f"SELECT * FROM predicates WHERE {known} AND predicate = ?"
+    declared = rows(cursor, query, [predicate], tail=in_order)
+    query = f"SELECT * FROM sources WHERE {known} AND source IN (SELECT unnest(?))"
+    weighed = rows(cursor, query, [list({row["source"] for row in said})], tail=in_order)
     since = _known_since(cursor, [*said, *gone, *declared, *weighed])
 
     def told(some: Iterable[Row]) -> list[Told]:

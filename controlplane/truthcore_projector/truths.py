@@ -12,9 +12,9 @@ from controlplane.api.models import Candidate, ContractView, IgnoredVote, TruthV
 from controlplane.events.types import TypedValue, ValueKind
 from controlplane.events.values import json_value
 from controlplane.truthcore_projector.contracts import Contract, Value, in_unit, misfit
+from controlplane.truthcore_projector.cursors import Cursor, tuples
 from controlplane.truthcore_projector.fusion import Ballot, fuse
 from controlplane.truthcore_projector.moments import Moment, naive
-from controlplane.truthcore_projector.queries import Cursor
 from controlplane.truthcore_projector.votes import Pair, ballot, contracts, counting, reliabilities
 
 CHUNKS_LIMIT: Final = 20
@@ -101,8 +101,10 @@ def mentioned(cursor: Cursor, wanted: Wanted, at: Moment, limit: int, after: Pai
     if after is not None:
         conditions.append("(subject, predicate) > ($after_subject, $after_predicate)")
         parameters |= {"after_subject": after[0], "after_predicate": after[1]}
-    query = f"SELECT DISTINCT subject, predicate FROM assertions WHERE {' AND '.join(conditions)} ORDER BY subject, predicate LIMIT {int(limit)}"
-    return cursor.execute(query, parameters).fetchall()
+    query = f"SELECT DISTINCT subject, predicate FROM assertions WHERE {' AND '.join(conditions)}"
+    return [
+        (s, p) for s, p in tuples(cursor, query, parameters, tail=f"ORDER BY subject, predicate LIMIT {int(limit)}")
+    ]
 
 
 def wanted_view(view: TruthView, wanted: Wanted) -> bool:

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from controlplane.truthcore_projector.contracts import Contract, contract_of
+from controlplane.truthcore_projector.cursors import Cursor, rows, tuples
 from controlplane.truthcore_projector.fusion import Ballot
 from controlplane.truthcore_projector.moments import Moment
-from controlplane.truthcore_projector.queries import Cursor, rows
 
 Pair = tuple[str, str]
 """(subject, predicate)"""
@@ -51,25 +51,27 @@ def counting(cursor: Cursor, pairs: Sequence[Pair], at: Moment) -> dict[Pair, li
     query = f"""SELECT a.* FROM ({standing(at.known, subjects)}) AS a
       SEMI JOIN (SELECT unnest($s) AS s, unnest($p) AS p) AS wanted ON a.subject = s AND a.predicate = p
       WHERE {valid("$instant" if at.instant is not None else NOW_OR_NEWEST)}"""
-    found: dict[Pair, list[dict[str, Any]]] = {}
+    by_pair: dict[Pair, list[dict[str, Any]]] = {}
     for row in rows(cursor, query, parameters):
-        found.setdefault((row["subject"], row["predicate"]), []).append(row)
-    return found
+        by_pair.setdefault((row["subject"], row["predicate"]), []).append(row)
+    return by_pair
 
 
 def contracts(cursor: Cursor, predicates: Sequence[str], known: str) -> dict[str, Contract]:
     """Return the contract in force of each predicate; a declaration's key is its predicate, so its partition orders it."""
-    query = (
-        f"""SELECT * FROM predicates WHERE {known} AND predicate IN (SELECT unnest(?)) ORDER BY partition, "offset" """
-    )
-    declared = {row["predicate"]: row for row in rows(cursor, query, [list(set(predicates))])}
+    query = f"SELECT * FROM predicates WHERE {known} AND predicate IN (SELECT unnest(?))"
+    some = rows(cursor, query, [list(set(predicates))], tail='ORDER BY partition, "offset"')
+    declared = {row["predicate"]: row for row in some}
     return {predicate: contract_of(declared.get(predicate)) for predicate in predicates}
 
 
 def reliabilities(cursor: Cursor, sources: Sequence[str], known: str) -> dict[str, float]:
     """Return the declared reliability of the sources that have one."""
-    query = f"""SELECT source, reliability FROM sources WHERE {known} AND source IN (SELECT unnest(?)) ORDER BY partition, "offset" """
-    return dict(cursor.execute(query, [list(set(sources))]).fetchall())
+    query = (
+        f'SELECT source, reliability, partition, "offset" FROM sources WHERE {known} AND source IN (SELECT unnest(?))'
+    )
+    some = tuples(cursor, query, [list(set(sources))], tail='ORDER BY partition, "offset"')
+    return {row[0]: row[1] for row in some}
 
 
 def ballot(row: Mapping[str, Any], weights: Mapping[str, float]) -> Ballot:

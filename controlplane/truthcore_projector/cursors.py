@@ -1,0 +1,101 @@
+"""What questions are asked of: one snapshot of a database, or one of each shard as if they were one.
+
+A question is a handful of statements. Each holds for one shard by itself, because what it joins lies in one shard (a job's rows, a subject's); `tail` (order and
+limit, by names of the result) and `gather` (over `parts`, the shards' results end to end) say how the whole follows from the parts.
+"""
+
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+import duckdb
+import pyarrow as pa
+
+WHOLE: Final = "SELECT * FROM parts"
+DISTINCT: Final = "SELECT DISTINCT * FROM parts"
+_ENDS_WITH_ORDER: Final = re.compile(r"\b(ORDER\s+BY|LIMIT)\b[^()]*$", re.IGNORECASE)
+_POOL: Final = ThreadPoolExecutor(32, "part")
+"""Statements wait in it for other processes; what they cost, they cost there."""
+
+Parameters = Sequence[Any] | dict[str, Any]
+
+
+class Part(Protocol):
+    """A snapshot of one shard."""
+
+    def table(self, query: str, parameters: Parameters) -> pa.Table:
+        """Return the rows of a statement."""
+
+
+class Snapshot:
+    """A snapshot in this process, as a part."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Take a cursor in a transaction."""
+        self._cursor = cursor
+
+    def table(self, query: str, parameters: Parameters) -> pa.Table:
+        """Return the rows of a statement."""
+        given = parameters if isinstance(parameters, dict) else list(parameters)
+        return self._cursor.sql(query, params=given).to_arrow_table()
+
+
+class Gathered:
+    """The snapshots of all shards, asked as one."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        """Take one snapshot of each shard."""
+        self.parts = list(parts)
+
+    def found(
+        self, query: str, parameters: Parameters, tail: str, gather: str
+    ) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Return the names of the columns and the rows of a statement over all parts.
+
+        Raises:
+            ValueError: the statement orders or limits by itself, which would hold within each part only.
+        """
+        if _ENDS_WITH_ORDER.search(query):
+            raise ValueError(f"Expected order and limit as `tail`, but found them in: {query[-200:]}")
+        tables = list(_POOL.map(lambda part: part.table(f"{query} {tail}", parameters), self.parts))
+        whole = pa.concat_tables(tables)
+        if tail or gather != WHOLE:
+            with duckdb.connect(":memory:", config={"threads": 1}) as scratch:
+                scratch.execute("SET TimeZone = 'UTC'")
+                scratch.register("parts", whole)
+                whole = scratch.sql(f"{gather} {tail}").to_arrow_table()
+        columns = [column.to_pylist() for column in whole.columns]
+        return whole.column_names, list(zip(*columns, strict=True)) if columns else []
+
+
+Cursor = duckdb.DuckDBPyConnection | Gathered
+
+
+def _run(
+    cursor: Cursor, query: str, parameters: Parameters, tail: str, gather: str
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    if isinstance(cursor, Gathered):
+        return cursor.found(query, parameters, tail, gather)
+    result = cursor.execute(f"{query} {tail}", parameters if isinstance(parameters, dict) else list(parameters))
+    return [column[0] for column in result.description or []], result.fetchall()
+
+
+def tuples(
+    cursor: Cursor, query: str, parameters: Parameters = (), *, tail: str = "", gather: str = WHOLE
+) -> list[tuple[Any, ...]]:
+    """Return the rows of a statement as tuples; times as the tables hold them."""
+    return _run(cursor, query, parameters, tail, gather)[1]
+
+
+def rows(
+    cursor: Cursor, query: str, parameters: Parameters = (), *, tail: str = "", gather: str = WHOLE
+) -> list[dict[str, Any]]:
+    """Return the rows of a statement by column name; times are UTC."""
+    names, some = _run(cursor, query, parameters, tail, gather)
+    return [{name: _utc(value) for name, value in zip(names, row, strict=True)} for row in some]
+
+
+def _utc(value: Any) -> Any:
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
