@@ -22,8 +22,9 @@ from controlplane.truthcore_projector.decode import Decoder, Refused
 from controlplane.truthcore_projector.store import Store
 
 BATCH_RECORDS: Final = 20_000
-FRESH_SECONDS: Final = 0.05
-"""A transaction costs milliseconds: so long records gather, then they are written together."""
+FRESH_SECONDS: Final = 0.02
+GATHER_SECONDS: Final = 0.25
+"""A transaction costs milliseconds: so long records gather, then they are written together; the shorter time while somebody waits."""
 ENDS_EVERY_SECONDS: Final = 0.5
 AGAIN_SECONDS: Final = 1.0
 REFUSED_VALUE_BYTES: Final = 64 * 1024
@@ -62,6 +63,9 @@ class Projector:
         self.ends: dict[Partition, int] = {}
         self._last_log_time_milliseconds = 0
         self._moved = asyncio.Condition()
+        self._waiting = 0
+        self._wanted = asyncio.Event()
+        """Set while somebody waits for a record that is not reflected yet."""
         self.reading = False
 
     def reflects(self, positions: Mapping[Partition, int] | None = None) -> Reflects:
@@ -80,11 +84,17 @@ class Projector:
         def there() -> bool:
             return all(self.positions.get(one, 0) > offset for one, offset in wanted.items())
 
+        self._waiting += 1
+        self._wanted.set()
         try:
             async with asyncio.timeout(timeout_seconds), self._moved:
                 await self._moved.wait_for(there)
         except TimeoutError:
             return there()
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._wanted.clear()
         return True
 
     async def run(self) -> None:
@@ -132,7 +142,16 @@ class Projector:
             self.positions.update(following)
             self._moved.notify_all()
         if len(records) < BATCH_RECORDS:
-            await asyncio.sleep(FRESH_SECONDS)
+            await self._gather()
+
+    async def _gather(self) -> None:
+        """Let records gather, not for long while somebody waits for one of them."""
+        await asyncio.sleep(FRESH_SECONDS)
+        try:
+            async with asyncio.timeout(GATHER_SECONDS - FRESH_SECONDS):
+                await self._wanted.wait()
+        except TimeoutError:
+            return
 
     async def _send_letters(self, refusals: Sequence[Refused]) -> None:
         for refused in refusals:
