@@ -110,6 +110,13 @@ class AttemptView(Model):
     routing_reason: str | None
 
 
+class ContentView(Model):
+    """Bytes that are kept outside of the log: `GET /v1/contents/SHA256` returns them."""
+
+    sha256: str
+    size_bytes: int
+
+
 class JobView(Model):
     """A job as the log tells it."""
 
@@ -128,6 +135,9 @@ class JobView(Model):
     error: dict[str, Any] | None = None
     parent_job_id: str | None = None
     waiting_for: str | None = Field(None, description="Why it waits, in words.")
+    payload_reference: ContentView | None = Field(None, description="Set when the payload is too large for the log.")
+    result_reference: ContentView | None = Field(None, description="Set when the result is too large for the log.")
+    retried_as: str | None = Field(None, description="The job that does its work again.")
 
 
 class EventView(Model):

@@ -2,7 +2,7 @@
 
 import typer
 
-from controlplane.cli import auditing, benching, controls, jobs, letters, lineage, serving, truth
+from controlplane.cli import auditing, benching, controls, jobs, letters, lineage, scheduling, serving, truth
 from controlplane.cli.asking import examples
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
 
 serving.add_to(app)
 jobs.add_to(app)
+scheduling.add_to(app)
 app.add_typer(truth.app, name="truth", rich_help_panel=truth.PANEL)
 lineage.add_to(app)
 controls.add_to(app)

@@ -78,10 +78,15 @@ def job(one: JobView) -> None:
     steps.append((one.concluded_at, one.phase.lower()))
     for moment, words in sorted((step for step in steps if step[0]), key=lambda step: str(step[0])):
         console.print(f"  {_time(moment)}  {escape(words)}")
+    if one.retried_as:
+        console.print(f"retried as {escape(one.retried_as)}")
     if one.error:
         console.print(f"[red]{escape(str(one.error.get('code')))}[/] {escape(str(one.error.get('message')))}")
     if one.result is not None:
         console.print(f"result: {escape(to_json(one.result).decode())}")
+    if one.result_reference is not None:
+        kept = one.result_reference
+        console.print(f"result: {kept.size_bytes:,} bytes, GET /v1/contents/{kept.sha256}")
 
 
 def truths(found: list[TruthView]) -> None:
@@ -103,7 +108,17 @@ def truths(found: list[TruthView]) -> None:
 
 
 def _event(event: EventView) -> str:
-    return f"[bold]{event.event_type}[/]  {_time(event.log_time)}  [dim]{escape(event.position)}[/]"
+    head = f"[bold]{event.event_type}[/]  {_time(event.log_time)}  [dim]{escape(event.position)}[/]"
+    return "\n".join([head, *(f"  {escape(line)}" for line in _says(event.event))])
+
+
+def _says(event: dict[str, Any]) -> list[str]:
+    """Return what an event says of its reasons: why this runner, which others were not chosen, what went wrong."""
+    lines = [str(event["reason"])] if event.get("reason") else []
+    lines += [f"not {one['runner_id']}: {one['reason']}" for one in event.get("refused") or ()]
+    if isinstance(event.get("error"), dict):
+        lines.append(f"{event['error'].get('code')}: {event['error'].get('message')}")
+    return lines
 
 
 def causation(answer: CausationAnswer) -> None:

@@ -26,6 +26,7 @@ from controlplane.api.models import (
     RunnersAnswer,
     TruthsAnswer,
 )
+from controlplane.api.scheduling import JobLogsAnswer, LimitsAnswer
 from controlplane.api.submissions import JobOptions
 from controlplane.client.errors import ControlPlaneError
 from controlplane.client.tables import Rows
@@ -164,6 +165,23 @@ def dead_letters(cursor: str | None) -> Call[EventsAnswer]:
     return call("GET", "/v1/deadletters", EventsAnswer.model_validate_json, query={"cursor": cursor})
 
 
+def job_logs(job_id: str, cursor: str | None, reading: Reading) -> Call[JobLogsAnswer]:
+    """Return the call for a page of what a job's handlers logged."""
+    return call(
+        "GET", f"/v1/jobs/{job_id}/logs", JobLogsAnswer.model_validate_json, query={"cursor": cursor, **reading}
+    )
+
+
+def content(sha256: str) -> Call[bytes]:
+    """Return the call for the bytes that a job's reference names."""
+    return call("GET", f"/v1/contents/{sha256}", bytes)
+
+
+def limits(subject: str | None, reading: Reading) -> Call[LimitsAnswer]:
+    """Return the call for the limits in force and their use."""
+    return call("GET", "/v1/limits", LimitsAnswer.model_validate_json, query={"subject": subject, **reading})
+
+
 def cancel(job_id: str, reason: str, *, kill: bool, tree: bool) -> Call[Acknowledgement]:
     """Return the call that asks for a job to be cancelled."""
     body = {"reason": reason, "kill": kill, "tree": tree}
@@ -275,12 +293,14 @@ def pause_before(attempt: int, refused: ControlPlaneError) -> float | None:
     return max(backoff, refused.retry_after_seconds or 0)
 
 
-def result_of(completed: JobView, as_type: Any = None) -> Any:
-    """Return the result of a completed job, as a type or as JSON says it.
+def result_of(completed: JobView, as_type: Any = None, kept: bytes | None = None) -> Any:
+    """Return the result of a completed job, as a type or as JSON says it; `kept` are its bytes if the log has only a reference.
 
     Raises:
         pydantic.ValidationError: the result is not of that type.
     """
+    if kept is not None:
+        return from_json(kept) if as_type is None else TypeAdapter(as_type).validate_json(kept)
     return completed.result if as_type is None else TypeAdapter(as_type).validate_python(completed.result)
 
 

@@ -18,6 +18,7 @@ from controlplane.api.models import (
     Phase,
     RunnersAnswer,
 )
+from controlplane.api.scheduling import JobLogLine, LimitsAnswer
 from controlplane.client import calls
 from controlplane.client.calls import Call, Reading, SubmitOptions, TruthQuery
 from controlplane.client.errors import ControlPlaneError
@@ -77,7 +78,9 @@ class JobHandle:
         if job.phase is not Phase.COMPLETED:
             history = self._client.job_events(self.job_id, min_position=self.position)
             raise calls.failure_of(job, history)
-        return calls.result_of(job, as_type)
+        reference = job.result_reference
+        kept = self._client.content(reference.sha256) if reference is not None else None
+        return calls.result_of(job, as_type, kept)
 
     def events(self, *, follow: bool = True) -> Iterator[EventView]:
         """Yield the job's events in order: as they come until it is concluded, or only those that are there."""
@@ -218,6 +221,29 @@ class Client:
     def job_events(self, job_id: str, **reading: Unpack[Reading]) -> list[EventView]:
         """Return all events of a job so far."""
         return self.ask(calls.job_events(job_id, reading))
+
+    def logs(self, job_id: str, *, follow: bool = False, **reading: Unpack[Reading]) -> Iterator[JobLogLine]:
+        """Yield what the handlers of a job logged: what is there, or with `follow` as it comes until the job is over."""
+        cursor: str | None = None
+        over = not follow
+        while True:
+            page = self.ask(calls.job_logs(job_id, cursor, reading))
+            yield from page.lines
+            cursor = page.next_cursor
+            if page.lines:
+                continue
+            if over:
+                return
+            over = page.concluded  # One look more: its last lines may come a moment after its conclusion.
+            time.sleep(LOOK_SECONDS)
+
+    def content(self, sha256: str) -> bytes:
+        """Return a payload or result that is kept outside of the log, by its digest."""
+        return self.ask(calls.content(sha256))
+
+    def limits(self, subject: str | None = None, **reading: Unpack[Reading]) -> LimitsAnswer:
+        """Return the limits in force, and how many jobs run, wait and retry under each."""
+        return self.ask(calls.limits(subject, reading))
 
     def cancel(self, job_id: str, reason: str = "", *, kill: bool = False, tree: bool = False) -> Acknowledgement:
         """Ask for a job to be cancelled, with `tree` its child jobs as well; `kill` does not wait for its handler."""

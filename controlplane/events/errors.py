@@ -59,6 +59,7 @@ _TABLE: Final = (
     ErrorCode(code="store_unavailable", category=Category.UNAVAILABLE, http_status=503, title="The schedule store does not answer", severity=Severity.CRITICAL, retryable=True, retry_after_seconds=2.0),
     ErrorCode(code="projection_unavailable", category=Category.UNAVAILABLE, http_status=503, title="TruthCore does not answer", retryable=True, retry_after_seconds=1.0),
     ErrorCode(code="projection_behind", category=Category.UNAVAILABLE, http_status=503, title="The projection has not reached that position yet", severity=Severity.WARNING, retryable=True, retry_after_seconds=0.5),
+    ErrorCode(code="content_corrupt", category=Category.INTERNAL, http_status=500, title="Kept bytes are not those that the log names", severity=Severity.CRITICAL),
     ErrorCode(code="query_limit", category=Category.LIMIT, http_status=422, title="The query went over its limits"),
     ErrorCode(code="internal", category=Category.INTERNAL, http_status=500, title="A fault of ours", severity=Severity.CRITICAL),
 )  # fmt: skip

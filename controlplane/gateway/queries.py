@@ -6,7 +6,7 @@ import httpx
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 
-from controlplane.api import lineage, models, truths
+from controlplane.api import lineage, models, scheduling, truths
 from controlplane.api.problems import refused
 
 ANSWER_WITHIN_SECONDS: Final = 40.0
@@ -15,7 +15,9 @@ _KEPT_HEADERS: Final = ("content-type", "retry-after")
 PATHS: Final[tuple[tuple[str, str, Any, str], ...]] = (
     ("GET", "/v1/jobs", models.JobsAnswer, "jobs"),
     ("GET", "/v1/jobs/{job_id:path}/events", models.EventsAnswer, "jobs"),
+    ("GET", "/v1/jobs/{job_id:path}/logs", scheduling.JobLogsAnswer, "jobs"),
     ("GET", "/v1/jobs/{job_id:path}", models.JobAnswer, "jobs"),
+    ("GET", "/v1/limits", scheduling.LimitsAnswer, "operations"),
     ("GET", "/v1/events", models.EventsAnswer, "events"),
     ("GET", "/v1/events/{topic}/{partition}/{offset}", dict[str, Any], "events"),
     ("GET", "/v1/causation", models.CausationAnswer, "events"),

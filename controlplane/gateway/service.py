@@ -13,7 +13,7 @@ from controlplane.api.models import Problem
 from controlplane.console import Console
 from controlplane.contents import ContentStore
 from controlplane.events.catalog import CONTROLS, RUNNERS, Service
-from controlplane.gateway import deadletters, operations, registry, submissions
+from controlplane.gateway import contents, deadletters, operations, registry, submissions
 from controlplane.gateway.capabilities import Capabilities
 from controlplane.gateway.governance import Governance
 from controlplane.gateway.limits import BodyLimit, add_gateway_handlers
@@ -41,8 +41,8 @@ def create_app(settings: Settings) -> FastAPI:
         governance = Governance(connection, counts[CONTROLS.name])
         following = asyncio.gather(capabilities.follow(), governance.follow())
         url = settings.content_store_url or (settings.data_dir / "contents").resolve().as_uri()
-        contents = ContentStore(url, inline_limit_bytes=settings.payload_limit_bytes)
-        app.state.door = submissions.Door(producer, capabilities, contents, governance)
+        store = ContentStore(url, inline_limit_bytes=settings.payload_limit_bytes)
+        app.state.door = submissions.Door(producer, capabilities, store, governance)
         app.state.governance = governance
         app.state.connection = connection
         app.state.truthcores = TruthCores(settings.truthcore_urls)
@@ -61,6 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(submissions.router)
     app.include_router(operations.router)
     app.include_router(deadletters.router)
+    app.include_router(contents.router)
     add_queries(app)
     app.include_router(registry.router)
 

@@ -16,6 +16,7 @@ from controlplane.jobforge_agent.alerts import Alerts
 from controlplane.jobforge_agent.batch import Consumed, consume, dead_letter, decide_batch, job_ids
 from controlplane.jobforge_agent.changes import Changes
 from controlplane.jobforge_agent.decide import Context, Decision
+from controlplane.jobforge_agent.metrics import Metrics
 from controlplane.jobforge_agent.moments import Now, elapsed, wall_clock
 from controlplane.jobforge_agent.notes import Notes
 from controlplane.jobforge_agent.outbox import Outbox
@@ -76,6 +77,11 @@ class Agent:
         """How long the store did not answer, until that was told."""
         self.owned_since = 0.0
         self.last_progress = 0.0
+
+    @property
+    def metrics(self) -> Metrics:
+        """Return what this instance counts."""
+        return self._router.metrics
 
     @property
     def partitions(self) -> list[int]:
@@ -147,7 +153,9 @@ class Agent:
             expect: dict[Partition, tuple[int, int]] = {}
             taken: list[tuple[int, list[Consumed]]] = []
             for records in batches:
-                if fresh := self._fresh(records):
+                fresh = self._fresh(records)
+                self.metrics.absorbed(len(records) - len(fresh))
+                if fresh:
                     place, after = (fresh[0].topic, fresh[0].partition), fresh[-1].offset + 1
                     # Two batches of one partition are one step: from before the first to after the last.
                     expect[place] = (expect.get(place, (self._positions[place],))[0], after)
@@ -198,6 +206,7 @@ class Agent:
             jobs = dict(known)
             events: list[tuple[int, msgspec.Struct]] = []
             observed: list[tuple[str, bool]] = []
+            absorbed = 0
             for partition, batch in self._known_or_new(taken, known):
                 decided = decide_batch(
                     batch, jobs, partition=partition, registry=self.notes.registry, producer=self._producer.identity,
@@ -206,9 +215,12 @@ class Agent:
                 jobs = decided.jobs
                 events += [(partition, event) for event in decided.events]
                 observed += decided.observed
-            changes = Changes.between((known.get(name), job) for name, job in jobs.items())
+                absorbed += decided.absorbed
+            pairs = [(known.get(name), job) for name, job in jobs.items()]
+            changes = Changes.between(pairs)
             changes.observe(observed)
-            if await self._commit(changes, events, {partition for partition, _ in taken}, expect):
+            if await self._commit(changes, events, {partition for partition, _ in taken}, expect, pairs):
+                self.metrics.absorbed(absorbed)
                 self._learn(taken, known)
                 return
 
@@ -232,15 +244,14 @@ class Agent:
             while partition in self._epochs:
                 known = await self._store.jobs(ids)
                 decisions = [(job, decider(job, self._timer_context(job))) for job in known.values()]
-                changes = Changes.between(
-                    (job, decision.job) for job, decision in decisions if decision.job is not None
-                )
+                pairs = [(job, decision.job) for job, decision in decisions if decision.job is not None]
+                changes = Changes.between(pairs)
                 changes.observe(one for _, decision in decisions for one in decision.observed)
                 events = [(partition, event) for _, decision in decisions for event in decision.events]
                 events += [(partition, event) for event in also]
                 if guard is not None:
                     changes.guard("guards", guard[0], guard[1], guard[2]())
-                if await self._commit(changes, events, {partition}, {}):
+                if await self._commit(changes, events, {partition}, {}, pairs):
                     return
 
     def _timer_context(self, job: Job) -> Context:
@@ -255,6 +266,7 @@ class Agent:
         events: Sequence[tuple[int, msgspec.Struct]],
         partitions: set[int],
         expect: Mapping[Partition, tuple[int, int]],
+        pairs: Sequence[tuple[Job | None, Job]],
     ) -> bool:
         """Store what was decided, then publish it; False when a router was quicker and it must be decided again.
 
@@ -279,6 +291,8 @@ class Agent:
                 f"Expected to own job partitions {sorted(partitions)}, but another instance took one over."
             )
         self._outbox.publish(name, records)
+        self.metrics.moved(pairs)
+        self.metrics.decided(event for _, event in events)
         if changes.moves_work:
             self._router.wake.set()
         return True
@@ -339,6 +353,8 @@ class Agent:
                 positions.update(found)
 
         await self._patiently(work)
+        for _ in {number for _, number in self._ownership.windows}:
+            self.metrics.folded()
         self.owned_since = elapsed()
         self.assigned = True
         logger.info("Owns job partitions %s.", self.partitions)

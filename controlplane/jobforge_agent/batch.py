@@ -37,6 +37,8 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True):
     jobs: dict[str, Job]
     events: list[msgspec.Struct]
     refused: int
+    absorbed: int
+    """Records that came again."""
     observed: list[tuple[str, bool]]
 
 
@@ -101,7 +103,7 @@ def decide_batch(
     jobs = dict(known)
     events: list[msgspec.Struct] = []
     observed: list[tuple[str, bool]] = []
-    refused = 0
+    refused = absorbed = 0
     related = related or Related()
     for consumed in batch:
         if consumed.error is not None:
@@ -120,6 +122,7 @@ def decide_batch(
             refused += 1
             continue
         if job is not None and is_repeat(job, context) and job.concluded_by != consumed.position:
+            absorbed += 1
             continue
         try:
             decision: Decision = DECIDERS[type(event)](job, event, context)
@@ -131,7 +134,7 @@ def decide_batch(
         observed += decision.observed
         if decision.job is not None:
             jobs[event.job_id] = decision.job
-    return Decided(jobs=jobs, events=events, refused=refused, observed=observed)
+    return Decided(jobs=jobs, events=events, refused=refused, absorbed=absorbed, observed=observed)
 
 
 def _poisonous(consumed: Consumed, fault: Exception) -> ErrorEnvelope:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from controlplane.jobforge_agent.depths import depth_name
 from controlplane.jobforge_agent.state import Job
 from controlplane.jobforge_agent.transitions import Phase
 
@@ -32,8 +33,9 @@ class Changes:
     def __init__(self) -> None:
         """Begin with nothing."""
         self.jobs: list[tuple[str, bytes, int]] = []
-        self.ready: list[tuple[str, int, str]] = []
-        self.unready: list[tuple[str, str]] = []
+        self.ready: list[tuple[str, int, str, str]] = []
+        self.unready: list[tuple[str, str, str]] = []
+        """Queue, score, job, and under which name its depth is counted."""
         self.waited: list[tuple[str, str]] = []
         """Jobs that must still be in their queue: a router may have leased them since they were read."""
         self.due: list[tuple[int, int, str]] = []
@@ -84,10 +86,11 @@ class Changes:
         waits = after.phase is Phase.QUEUED
         if waited:
             self.waited.append((after.queue, after.job_id))
-        if waits and not (waited and before is not None and before.score == after.score):
-            self.ready.append((after.queue, after.score, after.job_id))
-        elif waited and not waits:
-            self.unready.append((after.queue, after.job_id))
+        moves = waited and before is not None and before.score != after.score
+        if before is not None and waited and (moves or not waits):
+            self.unready.append((before.queue, before.job_id, depth_name(before)))
+        if waits and (moves or not waited):
+            self.ready.append((after.queue, after.score, after.job_id, depth_name(after)))
 
     def _family(self, before: Job | None, after: Job) -> None:
         begins, ends = before is None, after.concluded and (before is None or not before.concluded)

@@ -11,6 +11,7 @@ from controlplane.events.codec import decode, encode
 from controlplane.events.controls import Controls
 from controlplane.events.types import LogPosition
 from controlplane.jobforge_agent.breakers import CLOSED, Counted
+from controlplane.jobforge_agent.depths import QueueKey, depths_of
 
 VERSION: Final = b"version"
 NONE: Final = "0"
@@ -137,6 +138,10 @@ class ControlStore:
         """Begin to count anew."""
         await self._redis.delete(self._key(f"counts:{subject}"))
         await self._redis.srem(self._key("counted"), subject)
+
+    async def depths(self) -> dict[QueueKey, int]:
+        """Return how many jobs wait in all ready queues."""
+        return depths_of(await self._redis.hgetall(self._key("depths")))
 
     # Families and failures
 

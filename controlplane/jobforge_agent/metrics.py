@@ -6,7 +6,7 @@ it found with `queues`, `runners` and `breakers`. Nothing here waits, and nothin
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -14,7 +14,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from controlplane.events import types
-from controlplane.jobforge_agent.state import CRITICAL, SECOND, Job
+from controlplane.jobforge_agent.depths import QueueKey
+from controlplane.jobforge_agent.state import SECOND, Job
 from controlplane.jobforge_agent.transitions import CONCLUDED, LEASED, Phase
 
 STAGES: Final = (
@@ -44,27 +45,6 @@ STARTED_AT_MOST: Final = 100_000
 """So many running attempts are remembered for their run time; those beyond are not measured."""
 
 BREAKER_STATES: Final = {"CLOSED": 0, "HALF_OPEN": 1, "OPEN": 2}
-
-
-class QueueKey(NamedTuple):
-    """What the depth of queues is told by."""
-
-    pool: str
-    job_type: str
-    priority_class: str
-    tenant: str
-
-
-def priority_class(priority: int) -> str:
-    """Return the class of a priority from 0 to 9: low, normal, high or critical."""
-    if priority >= CRITICAL:
-        return "critical"
-    return "high" if priority > 6 else "normal" if priority > 3 else "low"
-
-
-def queue_key(job: Job) -> QueueKey:
-    """Return what a waiting job is counted under."""
-    return QueueKey(job.pool, job.job_type, priority_class(job.priority), job.tenant)
 
 
 class _Found(Collector):
@@ -168,6 +148,10 @@ class Metrics:
     def owns(self, partitions: int) -> None:
         """Take how many job partitions this instance owns."""
         self._owned.set(partitions)
+
+    def tell_nothing(self) -> None:
+        """Leave queues, runners and breakers to the instance that tells them."""
+        self._found.depths, self._found.slots, self._found.breakers = {}, {}, {}
 
     # What happened
 

@@ -8,6 +8,7 @@ from typing import Final
 import redis
 
 from controlplane.events.types import LogPosition
+from controlplane.jobforge_agent.moments import elapsed
 from controlplane.jobforge_agent.store import Store
 from controlplane.log.connection import LogUnavailable
 from controlplane.log.producer import LogProducer, OutgoingRecord
@@ -28,6 +29,7 @@ class Outbox:
         self._instance = instance
         self._number = 0
         self._pending: dict[str, Sequence[OutgoingRecord]] = {}
+        self._since: dict[str, float] = {}
         self._acknowledged: list[str] = []
         self._strange: set[str] = set()
 
@@ -41,11 +43,17 @@ class Outbox:
         """Return the entries that are not acknowledged yet."""
         return set(self._pending)
 
+    def age_seconds(self) -> float:
+        """Return for how long the oldest entry waits for its acknowledgement."""
+        oldest = next(iter(self._since.values()), None)
+        return 0.0 if oldest is None else elapsed() - oldest
+
     def publish(self, name: str, records: Sequence[OutgoingRecord]) -> None:
         """Send an entry that is in the store (step 2); it is removed there once it is acknowledged (step 3)."""
         if not records:
             return
         self._pending[name] = records
+        self._since[name] = elapsed()
         self._send(name)
 
     def _send(self, name: str) -> None:
@@ -58,6 +66,7 @@ class Outbox:
         error = answer.exception()
         if error is None:
             self._pending.pop(name, None)
+            self._since.pop(name, None)
             self._acknowledged.append(name)
         elif isinstance(error, LogUnavailable):
             logger.warning("A decision waits for the log: %s", error)

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Final
 
 import msgspec
+from prometheus_client import CollectorRegistry
 
 from controlplane.events.catalog import ROUTING
 from controlplane.events.controls import Limit
@@ -15,6 +16,7 @@ from controlplane.events.job_contracts import version_of
 from controlplane.events.types import JobRouted, RunnerRegistered
 from controlplane.jobforge_agent.breakers import HALF_OPEN, OPEN, THRESHOLDS, of_runner, of_type
 from controlplane.jobforge_agent.control_store import LiveControls
+from controlplane.jobforge_agent.metrics import Metrics
 from controlplane.jobforge_agent.moments import NewId, Now, wall_clock
 from controlplane.jobforge_agent.outbox import Outbox
 from controlplane.jobforge_agent.paces import Paces
@@ -50,9 +52,10 @@ class Router:
 
     def __init__(
         self, store: Store, outbox: Outbox, producer: LogProducer, *, policy: Policy, lease_seconds: float,
-        now: Now = wall_clock, new_id: NewId = random_id,
+        now: Now = wall_clock, new_id: NewId = random_id, metrics: Metrics | None = None,
     ) -> None:  # fmt: skip
         """Prepare a router; nobody is known yet."""
+        self.metrics = metrics or Metrics(CollectorRegistry())
         self.wake = asyncio.Event()
         self.paces = Paces()
         self._store = store
@@ -147,11 +150,13 @@ class Router:
             limited_by={name: tuple(subject for subject, _ in found) for name, found in limits.items()},
             allowances={subject: allowance(limit, usage[subject]) for subject, limit in every.items()},
         )  # fmt: skip
-        claims = [self._claim(one, now, limits.get(one.job.job_id, ())) for one in self._policy(situation)]
+        chosen = self._policy(situation)
+        claims = [self._claim(one, now, limits.get(one.job.job_id, ())) for one in chosen]
         accepted = await self._store.claim(claims, version=heads.version, now=now) if claims else []
-        for claim, yes in zip(claims, accepted, strict=True):
+        for one, claim, yes in zip(chosen, claims, accepted, strict=True):
             if yes:
                 self._outbox.publish(str(claim.job.attempt_id), [claim.record])
+                self.metrics.moved([(one.job, claim.job)])
         aside = await self._set_aside(jobs, limits, usage, now) if limits else 0
         return sum(accepted) + aside
 

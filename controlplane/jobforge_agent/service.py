@@ -12,11 +12,13 @@ from typing import Any
 
 import redis
 import uvloop
+from prometheus_client import REGISTRY
 
 from controlplane.events.catalog import SUBMISSIONS, Service
 from controlplane.events.identity import random_id
 from controlplane.jobforge_agent.agent import Agent, PartitionLost, StoreLost
 from controlplane.jobforge_agent.leases import Clock
+from controlplane.jobforge_agent.metrics import Metrics
 from controlplane.jobforge_agent.outbox import Outbox
 from controlplane.jobforge_agent.policy import Policy
 from controlplane.jobforge_agent.router import Router
@@ -66,9 +68,12 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     store = Store(settings.redis_url.get_secret_value(), settings.redis_namespace, instance)
     producer = LogProducer(connection, service=Service.JOBFORGE, partitions=counts, instance=instance)
     outbox = Outbox(producer, store, instance)
+    metrics = Metrics(REGISTRY)
+    metrics.outbox(outbox.age_seconds)
     router = Router(
-        store, outbox, producer, policy=load_policy(settings.routing_policy), lease_seconds=settings.lease_seconds
-    )
+        store, outbox, producer, policy=load_policy(settings.routing_policy), lease_seconds=settings.lease_seconds,
+        metrics=metrics,
+    )  # fmt: skip
     agent = Agent(connection, store, producer, outbox, router, group)
     clock = Clock(
         agent, store, outbox, connection, group=group, lease_seconds=settings.lease_seconds,

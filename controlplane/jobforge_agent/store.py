@@ -20,6 +20,7 @@ from controlplane.events.controls import Limit
 from controlplane.events.types import RunnerRegistered
 from controlplane.jobforge_agent.changes import Changes, decode_job, encode_job
 from controlplane.jobforge_agent.control_store import ControlStore
+from controlplane.jobforge_agent.depths import depth_name
 from controlplane.jobforge_agent.policy import Shares
 from controlplane.jobforge_agent.state import SECOND, Job
 from controlplane.log.positions import Partition
@@ -260,11 +261,17 @@ class Store:
             rows.append(
                 (
                     job.job_id, claim.queue, job.runner_id, claim.capacity, job.slots, job.attempt_id,
-                    place, job.due_at or 0, job.partition, place + 1, job.pool, job.tenant, claim.cost, limits,
+                    place, job.due_at or 0, job.partition, place + 1, job.pool, job.tenant, claim.cost, limits, job.score,
+                    depth_name(job),
                 )
             )  # fmt: skip
         fields = _pack({"outbox": self._instance, "version": version, "now": now, "claims": rows})
         return [bool(one) for one in await self._claim(keys=[self._key("lanes")], args=[self._prefix, fields, *blobs])]
+
+    async def busy(self) -> dict[str, int]:
+        """Return the busy slots of each runner."""
+        found = await self._redis.hgetall(self._key("busy"))
+        return {name.decode(): int(slots) for name, slots in found.items()}
 
     async def park(self, parked: Sequence[tuple[str, str, int]], resting: Sequence[tuple[str, int]]) -> None:
         """Set queues aside: until a lease under a subject ends that so many may hold, or until a moment."""
@@ -374,8 +381,7 @@ class Store:
 
     async def holders(self) -> list[str]:
         """Return the runners that have busy slots."""
-        busy = await self._redis.hgetall(self._key("busy"))
-        return [name.decode() for name, slots in busy.items() if int(slots) > 0]
+        return [name for name, slots in (await self.busy()).items() if slots > 0]
 
 
 def _or_none(number: int | None) -> int:

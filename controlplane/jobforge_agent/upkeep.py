@@ -19,13 +19,18 @@ from controlplane.jobforge_agent import schedules
 from controlplane.jobforge_agent.agent import Agent
 from controlplane.jobforge_agent.breakers import OPEN, Counted, judge, outdated
 from controlplane.jobforge_agent.bulk import Bulks
-from controlplane.jobforge_agent.moments import Now, wall_clock
+from controlplane.jobforge_agent.gauges import breakers_of, slots_of
+from controlplane.jobforge_agent.moments import Now, elapsed, wall_clock
 from controlplane.jobforge_agent.store import Store
 from controlplane.log.producer import LogProducer
 
 LOOK_EVERY_SECONDS: Final = 0.25
 REOPEN_BELOW: Final = 0.9
 """Submissions are admitted again when so large a part of the limit is in flight: not at the limit, or it would flutter."""
+
+MEASURE_EVERY_SECONDS: Final = 1.0
+TOLD_BY_OWNER_OF: Final = 0
+"""Of this job partition there is one owner."""
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +55,7 @@ class Upkeep:
         self._partitions = partitions
         self._most_in_flight = most_in_flight
         self._now = now
+        self._measured_at = 0.0
         self.bulks = Bulks(agent, store, producer, partitions=partitions, now=now)
 
     async def run(self) -> None:
@@ -67,7 +73,7 @@ class Upkeep:
             return
         await self._agent.notes.refresh_controls()
         looks: tuple[Callable[[], Awaitable[None]], ...] = (
-            self.tell_outage, self.fire_schedules, self.judge_breakers, self.admit, self.bulks.apply, self.bulks.forget,
+            self.tell_outage, self.measure, self.fire_schedules, self.judge_breakers, self.admit, self.bulks.apply, self.bulks.forget,
         )  # fmt: skip
         for look in looks:
             await look()
@@ -79,6 +85,19 @@ class Upkeep:
             text = f"The schedule store did not answer for {seconds:.1f} s; nothing was decided meanwhile."
             for raised in (True, False):
                 await self._agent.alerts.set("store_unavailable", "schedule store", text, raised=raised)
+
+    async def measure(self) -> None:
+        """Tell what the store holds: one instance for all, so that sums over instances are right."""
+        metrics, notes = self._agent.metrics, self._agent.notes
+        metrics.owns(len(self._agent.partitions))
+        if TOLD_BY_OWNER_OF not in self._agent.partitions:
+            metrics.tell_nothing()
+        elif elapsed() - self._measured_at >= MEASURE_EVERY_SECONDS:
+            self._measured_at = elapsed()
+            runners = notes.registry.runners
+            metrics.queues(await self._store.controls.depths())
+            metrics.runners(slots_of(runners, await self._store.busy(), await self._store.draining()))
+            metrics.breakers(breakers_of(notes.controls.now.breakers.values(), runners))
 
     # Schedules
 

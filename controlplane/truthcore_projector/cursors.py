@@ -82,6 +82,13 @@ def _run(
     return [column[0] for column in result.description or []], result.fetchall()
 
 
+def table(cursor: Cursor, query: str) -> pa.Table:
+    """Return the rows of a statement as columns, those of all parts end to end."""
+    if isinstance(cursor, Gathered):
+        return pa.concat_tables(_POOL.map(lambda part: part.table(query, ()), cursor.parts))
+    return cursor.execute(query).to_arrow_table()
+
+
 def tuples(
     cursor: Cursor, query: str, parameters: Parameters = (), *, tail: str = "", gather: str = WHOLE
 ) -> list[tuple[Any, ...]]:

@@ -17,6 +17,7 @@ from controlplane.truthcore_projector import queries
 from controlplane.truthcore_projector.asking import Asked, Limit, MinPosition, WaitSeconds, cursor_from, missing
 from controlplane.truthcore_projector.digest import digest
 from controlplane.truthcore_projector.http_lineage import add_lineage
+from controlplane.truthcore_projector.http_scheduling import add_scheduling
 from controlplane.truthcore_projector.http_truths import add_truths
 from controlplane.truthcore_projector.projector import Projector
 from controlplane.truthcore_projector.sql import select
@@ -25,7 +26,9 @@ from controlplane.truthcore_projector.store import Store, positions_in
 T = TypeVar("T")
 
 
-def create_app(store: Store, projector: Projector, checks: dict[str, Check]) -> FastAPI:
+def create_app(
+    store: Store, projector: Projector, checks: dict[str, Check], *, lease_seconds: float = 6.0
+) -> FastAPI:  # fmt: skip
     """Return TruthCore's HTTP interface."""
     app = FastAPI(title="TruthCore", version=__version__, openapi_url=None)
     add_problem_handlers(app)
@@ -44,6 +47,7 @@ def create_app(store: Store, projector: Projector, checks: dict[str, Check]) -> 
         return found, projector.reflects(positions)
 
     _add_jobs(app, asked)
+    add_scheduling(app, asked, projector, lease_seconds)
     _add_events(app, asked)
     add_truths(app, asked)
     add_lineage(app, asked)
@@ -98,15 +102,6 @@ def _add_jobs(app: FastAPI, asked: Asked) -> None:
             raise missing("a job", job_id)
         return models.EventsAnswer(events=events, next_cursor=None, reflects=reflects)
 
-    @app.get("/v1/jobs/{job_id:path}")
-    async def job(job_id: str, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0) -> models.JobAnswer:
-        found, reflects = await asked(
-            min_position, wait_seconds, lambda c: queries.job_views(c, [job_id], details=True)
-        )
-        if not found:
-            raise missing("a job", job_id)
-        return models.JobAnswer(job=found[0], reflects=reflects)
-
     @app.get("/v1/runners")
     async def runners(min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0) -> models.RunnersAnswer:
         found, reflects = await asked(min_position, wait_seconds, queries.runner_views)
@@ -139,7 +134,11 @@ def _add_events(app: FastAPI, asked: Asked) -> None:
     async def dead_letters(
         limit: Limit = 50, cursor: str | None = None, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0
     ) -> models.EventsAnswer:
-        return await page({"topic": "controlplane.deadletters"}, limit, cursor, min_position, wait_seconds)
+        after = cursor_from(queries.event_cursor, cursor)
+        (events, following), reflects = await asked(
+            min_position, wait_seconds, lambda c: queries.dead_letter_page(c, limit, after)
+        )
+        return models.EventsAnswer(events=events, next_cursor=following, reflects=reflects)
 
     @app.get("/v1/events/{topic}/{partition}/{offset}")
     async def event(

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from controlplane.api.models import AttemptView, CausationNode, EventView, JobView, RunnerView
+from controlplane.api.models import AttemptView, CausationNode, ContentView, EventView, JobView, RunnerView
 from controlplane.events.codec import UndecodableRecord, decode
 from controlplane.events.types import RunnerRegistered
 from controlplane.log.positions import parse_position
@@ -19,7 +19,10 @@ _EVENT: Final = (
     'topic, partition, "offset", log_time, key, event_type, event_id, correlation_id, cause_topic, cause_partition,'
     " cause_offset, occurred_at, producer, value"
 )
+_BEFORE: Final = '(log_time, topic, partition, "offset") < (?::TIMESTAMP, ?, ?, ?)'
 JOB_FILTERS: Final = ("job_type", "phase", "pool", "tenant", "correlation_id", "parent_job_id")
+
+CONCLUDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED", "REJECTED"})
 
 
 def _json(data: bytes | None) -> Any:
@@ -84,7 +87,7 @@ def job_views(cursor: Cursor, ids: Sequence[str], *, details: bool) -> list[JobV
     query = "SELECT * FROM attempts WHERE job_id IN (SELECT unnest(?))"
     for row in rows(cursor, query, [list(ids)], tail="ORDER BY attempt_number, routed_at, attempt_id"):
         attempts.setdefault(row["job_id"], []).append(_attempt_view(row))
-    return [_job_view(known[one], attempts.get(one, []), cursor, details=details) for one in ids if one in known]
+    return [_job_view(known[one], attempts.get(one, []), details=details) for one in ids if one in known]
 
 
 def _attempt_view(row: dict[str, Any]) -> AttemptView:
@@ -96,41 +99,22 @@ def _attempt_view(row: dict[str, Any]) -> AttemptView:
     )  # fmt: skip
 
 
-def _job_view(row: dict[str, Any], attempts: list[AttemptView], cursor: Cursor, *, details: bool) -> JobView:
+def _reference(row: dict[str, Any], name: str) -> ContentView | None:
+    """Return where a payload or result is that is kept outside of the log."""
+    if row[f"{name}_sha256"] is None:
+        return None
+    return ContentView(sha256=row[f"{name}_sha256"], size_bytes=row[f"{name}_size_bytes"])
+
+
+def _job_view(row: dict[str, Any], attempts: list[AttemptView], *, details: bool) -> JobView:
     error = {"code": row["error_code"], "message": row["error_message"]} if row["error_code"] else None
-    waiting = (
-        waiting_for(cursor, row) if details and row["phase"] in ("QUEUED", "DELAYED", "RETRYING", "SUBMITTED") else None
-    )
     return JobView(
         job_id=row["job_id"], job_type=row["job_type"], phase=row["phase"], pool=row["pool"], priority=row["priority"],
         tenant=row["tenant"], correlation_id=row["correlation_id"], submitted_at=row["submitted_at"],
         concluded_at=row["concluded_at"], attempts=attempts, payload=_json(row["payload"]) if details else None,
-        result=_json(row["result"]) if details else None, error=error, parent_job_id=row["parent_job_id"], waiting_for=waiting,
+        result=_json(row["result"]) if details else None, error=error, parent_job_id=row["parent_job_id"],
+        payload_reference=_reference(row, "payload"), result_reference=_reference(row, "result"), retried_as=row["retried_as"],
     )  # fmt: skip
-
-
-def waiting_for(cursor: Cursor, job: dict[str, Any]) -> str:
-    """Return in words why a job waits."""
-    if job["phase"] == "SUBMITTED":
-        return "waiting for JobForge to take it up"
-    if job["phase"] == "DELAYED":
-        return f"waiting for its time, {job['not_before']:%Y-%m-%d %H:%M:%S} UTC"
-    if job["phase"] == "RETRYING":
-        return "waiting for its next attempt"
-    wanted = f"{job['job_type']} v{job['contract_major']}"
-    healthy = [
-        one for one in runner_views(cursor)
-        if one.state == "REGISTERED" and one.pool == job["pool"] and _offers(one, job["job_type"], job["contract_major"])
-    ]  # fmt: skip
-    full = sum(one.in_flight >= one.slots for one in healthy)
-    if not healthy:
-        return f"waiting for a runner with {wanted}: none is there"
-    how = "all full" if full == len(healthy) else f"{full} full"
-    return f"waiting for a runner with {wanted}: {len(healthy)} healthy, {how}"
-
-
-def _offers(runner: RunnerView, job_type: str, major: int) -> bool:
-    return any(one.startswith(f"{job_type}@{major}.") for one in runner.capabilities)
 
 
 def job_page(
@@ -177,8 +161,29 @@ def event_page(
             conditions.append(f"{name} = ?")
             parameters.append(value)
     if after is not None:
-        conditions.append('(log_time, topic, partition, "offset") < (?::TIMESTAMP, ?, ?, ?)')
+        conditions.append(_BEFORE)
         parameters += after
+    return _page(cursor, conditions, parameters, limit)
+
+
+def dead_letter_page(
+    cursor: Cursor, limit: int, after: tuple[datetime, str, int, int] | None
+) -> tuple[list[EventView], str | None]:
+    """Return a page of records that a service refused and nobody settled, the newest first."""
+    conditions = [
+        "topic = 'controlplane.deadletters'",
+        "event_type = 'RecordRefused'",
+        """NOT EXISTS (SELECT 1 FROM events AS s WHERE s.topic = 'controlplane.deadletters' AND s.event_type = 'DeadLetterSettled'
+          AND s.key = events.key AND s."offset" > events."offset")""",
+    ]
+    if after is not None:
+        conditions.append(_BEFORE)
+    return _page(cursor, conditions, list(after or ()), limit)
+
+
+def _page(
+    cursor: Cursor, conditions: Sequence[str], parameters: Sequence[Any], limit: int
+) -> tuple[list[EventView], str | None]:
     tail = f'ORDER BY log_time DESC, topic DESC, partition DESC, "offset" DESC LIMIT {limit + 1}'
     some = rows(cursor, f"SELECT {_EVENT} FROM events WHERE {' AND '.join(conditions)}", parameters, tail=tail)
     views = [event_view(row) for row in some[:limit]]

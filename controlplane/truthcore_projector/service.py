@@ -46,7 +46,7 @@ async def serve(settings: Settings) -> None:
     async def log() -> Dependency:
         return Dependency(state=State.OK if projector.reading else State.DEGRADED)
 
-    app = create_app(store, projector, {"log": log})
+    app = create_app(store, projector, {"log": log}, lease_seconds=settings.lease_seconds)
     async with serving(app, settings.truthcore_host, settings.truthcore_port) as port:
         logger.info("TruthCore answers on port %d.", port)
         projecting = asyncio.create_task(projector.run())

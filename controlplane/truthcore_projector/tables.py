@@ -17,13 +17,17 @@ TABLES: Final[dict[str, str]] = {
     ),
     "submissions": (
         f"{PLACE}, job_id VARCHAR, job_type VARCHAR, contract_major INTEGER, pool VARCHAR, priority INTEGER, tenant VARCHAR,"
-        " correlation_id VARCHAR, parent_job_id VARCHAR, not_before TIMESTAMP, payload BLOB"
+        " correlation_id VARCHAR, parent_job_id VARCHAR, not_before TIMESTAMP, payload BLOB, payload_sha256 VARCHAR,"
+        " payload_size_bytes BIGINT, concurrency_key VARCHAR, rate_key VARCHAR, schedule_id VARCHAR"
     ),
     "acceptances": f"{PLACE}, job_id VARCHAR",
     "conclusions": (
         f"{PLACE}, job_id VARCHAR, phase VARCHAR, attempt_id VARCHAR, attempt_number INTEGER, error_code VARCHAR,"
-        " error_message VARCHAR, result BLOB"
+        " error_message VARCHAR, result BLOB, result_sha256 VARCHAR, result_size_bytes BIGINT"
     ),
+    "job_changes": f"{PLACE}, job_id VARCHAR, kind VARCHAR, priority INTEGER, retry_job_id VARCHAR, reason VARCHAR",
+    "job_logs": f"{PLACE}, job_id VARCHAR, attempt_id VARCHAR, line_count INTEGER, dropped BIGINT, value BLOB",
+    "control_events": f"{PLACE}, kind VARCHAR, subject VARCHAR, value BLOB",
     "attempt_events": (
         f"{PLACE}, job_id VARCHAR, attempt_id VARCHAR, attempt_number INTEGER, runner_id VARCHAR, stage VARCHAR,"
         " fraction DOUBLE, message VARCHAR, error_code VARCHAR, slots INTEGER, due_at TIMESTAMP"
@@ -49,13 +53,21 @@ _AT: Final = "_topic, _partition, _offset, _log_time"
 _ATTEMPT: Final = f"{_AT}, job_id, attempt_id, attempt_number, runner_id"
 
 
-def _concluded(phase: str, *, attempt: str, error: bool, result: str = "NULL") -> tuple[str, str]:
+def _concluded(phase: str, *, attempt: str, error: bool, result: str = "NULL, NULL, NULL") -> tuple[str, str]:
     code, message = ("error.code", "error.message") if error else ("NULL", "NULL")
     return "conclusions", f"SELECT {_AT}, job_id, '{phase}', {attempt}, {code}, {message}, {result} FROM batch"
 
 
 def _stage(stage: str, fraction: str = "NULL", message: str = "NULL", code: str = "NULL", slots: str = "NULL", due: str = "NULL") -> tuple[str, str]:  # fmt: skip
     return "attempt_events", f"SELECT {_ATTEMPT}, '{stage}', {fraction}, {message}, {code}, {slots}, {due} FROM batch"
+
+
+def _changed(kind: str, priority: str = "NULL", retried_as: str = "NULL", reason: str = "''") -> tuple[str, str]:
+    return "job_changes", f"SELECT {_AT}, job_id, '{kind}', {priority}, {retried_as}, {reason} FROM batch"
+
+
+def _controlled(kind: str) -> tuple[str, str]:
+    return "control_events", f"SELECT {_AT}, '{kind}', subject, _value FROM batch"
 
 
 EVENT_ROWS: Final = (
@@ -68,11 +80,15 @@ ROWS: Final[dict[str, tuple[str, str]]] = {
     "JobSubmitted": (
         "submissions",
         f"SELECT {_AT}, job_id, job_type, contract_major, pool, priority, header.tenant, header.correlation_id,"
-        " parent.job_id, not_before, payload.data FROM batch",
+        " parent.job_id, not_before, payload.data, payload.reference.sha256, payload.reference.size_bytes, concurrency_key,"
+        " rate_key, schedule_id FROM batch",
     ),
     "JobAccepted": ("acceptances", f"SELECT {_AT}, job_id FROM batch"),
     "JobRejected": _concluded("REJECTED", attempt="NULL, NULL", error=True),
-    "JobCompleted": _concluded("COMPLETED", attempt="attempt_id, attempt_number", error=False, result="result.data"),
+    "JobCompleted": _concluded(
+        "COMPLETED", attempt="attempt_id, attempt_number", error=False,
+        result="result.data, result.reference.sha256, result.reference.size_bytes",
+    ),
     "JobFailed": _concluded("FAILED", attempt="attempt_id, attempt_number", error=True),
     "JobCancelled": _concluded("CANCELLED", attempt="attempt_id, attempt_number", error=False),
     "JobRouted": _stage("ROUTED", message="reason", slots="slots"),
@@ -83,6 +99,15 @@ ROWS: Final[dict[str, tuple[str, str]]] = {
     "AttemptCancelled": _stage("CANCELLED", message="reason"),
     "AttemptLost": _stage("LOST", message="reason", code="'attempt_lost'"),
     "JobRetryScheduled": _stage("RETRYING", message="error.message", code="error.code", due="due_at"),
+    "JobReprioritised": _changed("REPRIORITISED", priority="priority"),
+    "JobRetried": _changed("RETRIED", retried_as="retry_job_id", reason="reason"),
+    "JobCancelRequested": _changed("CANCEL_REQUESTED", reason="reason"),
+    "CommandRefused": _changed("COMMAND_REFUSED", reason="error.message"),
+    "JobLogged": ("job_logs", f"SELECT {_AT}, job_id, attempt_id, len(lines), dropped, _value FROM batch"),
+    **{
+        kind: _controlled(kind)
+        for kind in ("LimitDeclared", "ShareDeclared", "PauseDeclared", "BreakerChanged", "AdmissionChanged")
+    },
     "RunnerRegistered": ("runner_events", f"SELECT {_AT}, runner_id, 'REGISTERED', name, pool, slots, NULL, _value FROM batch"),
     "RunnerHeartbeat": ("runner_events", f"SELECT {_AT}, runner_id, 'HEARTBEAT', NULL, NULL, NULL, len(attempt_ids), NULL FROM batch"),
     "RunnerDraining": ("runner_events", f"SELECT {_AT}, runner_id, 'DRAINING', NULL, NULL, NULL, NULL, NULL FROM batch"),

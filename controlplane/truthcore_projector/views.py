@@ -10,6 +10,18 @@ STAGE_RANK: Final = (
 FIRST_OF_RANK: Final = f'({STAGE_RANK})::BIGINT * 10_000_000_000_000 - "offset"'
 """Orders stages by rank; of two of one rank, which are in one partition, the first stands."""
 
+STEP: Final = f"attempt_number * 10 + {STAGE_RANK}"
+PHASE: Final = """CASE
+        WHEN l.stage = 'ROUTED' THEN 'ROUTED'
+        WHEN l.stage IN ('RETRYING', 'LOST') THEN
+          CASE WHEN m.run_now_offset > l.stage_offset THEN 'QUEUED' ELSE 'RETRYING' END
+        WHEN l.stage IS NOT NULL THEN 'RUNNING'
+        WHEN a.job_id IS NULL THEN 'SUBMITTED'
+        WHEN s.not_before > s.log_time AND m.run_now_offset IS NULL THEN 'DELAYED'
+        ELSE 'QUEUED'
+      END"""
+"""Where an unfinished job stands: `s` is its submission, `l` its last stage, `m` what commands changed, `a` its acceptance."""
+
 VIEWS: Final = (
     """CREATE OR REPLACE VIEW first_submissions AS
     SELECT * FROM submissions QUALIFY row_number() OVER (PARTITION BY job_id ORDER BY "offset") = 1""",
@@ -17,26 +29,45 @@ VIEWS: Final = (
     """CREATE OR REPLACE VIEW first_conclusions AS
     SELECT * FROM conclusions QUALIFY row_number() OVER (PARTITION BY job_id ORDER BY "offset") = 1""",
     f"""CREATE OR REPLACE VIEW last_stages AS
-    SELECT job_id, max(attempt_number) AS attempts, max_by(stage, attempt_number * 10 + {STAGE_RANK}) AS stage,
-      max_by(due_at, attempt_number * 10 + {STAGE_RANK}) AS due_at
+    SELECT job_id, max(attempt_number) AS attempts, max_by(stage, {STEP}) AS stage, max_by(due_at, {STEP}) AS due_at,
+      max_by("offset", {STEP}) AS stage_offset, max_by(runner_id, {STEP}) AS runner_id,
+      max_by(slots, attempt_number) FILTER (stage = 'ROUTED') AS slots
     FROM attempt_events GROUP BY job_id""",
-    """CREATE OR REPLACE VIEW jobs AS
-    SELECT s.job_id, s.job_type, s.contract_major, s.pool, s.priority, s.tenant, s.correlation_id, s.parent_job_id,
-      s.not_before, s.payload, s.log_time AS submitted_at, c.log_time AS concluded_at, c.error_code, c.error_message, c.result,
-      coalesce(l.attempts, 0) AS attempts,
-      CASE
-        WHEN c.phase IS NOT NULL THEN c.phase
-        WHEN l.stage = 'ROUTED' THEN 'ROUTED'
-        WHEN l.stage IN ('RETRYING', 'LOST') THEN 'RETRYING'
-        WHEN l.stage IS NOT NULL THEN 'RUNNING'
-        WHEN a.job_id IS NULL THEN 'SUBMITTED'
-        WHEN s.not_before > s.log_time THEN 'DELAYED'
-        ELSE 'QUEUED'
-      END AS phase
+    """CREATE OR REPLACE VIEW last_changes AS
+    SELECT job_id, max_by(priority, "offset") FILTER (kind = 'REPRIORITISED') AS priority,
+      max(retry_job_id) FILTER (kind = 'RETRIED') AS retried_as,
+      max("offset") FILTER (kind = 'RETRIED' AND retry_job_id IS NULL) AS run_now_offset,
+      max_by(reason, "offset") FILTER (kind = 'CANCEL_REQUESTED') AS cancel_reason
+    FROM job_changes GROUP BY job_id""",
+    f"""CREATE OR REPLACE VIEW jobs AS
+    SELECT s.job_id, s.job_type, s.contract_major, s.pool, coalesce(m.priority, s.priority) AS priority, s.tenant,
+      s.correlation_id, s.parent_job_id, s.not_before, s.payload, s.payload_sha256, s.payload_size_bytes,
+      s.log_time AS submitted_at, c.log_time AS concluded_at, c.error_code, c.error_message, c.result, c.result_sha256,
+      c.result_size_bytes, coalesce(l.attempts, 0) AS attempts, s.concurrency_key, s.rate_key, s.schedule_id, l.due_at,
+      m.retried_as, m.cancel_reason,
+      CASE WHEN c.phase IS NOT NULL THEN c.phase ELSE {PHASE} END AS phase
     FROM first_submissions AS s
     LEFT JOIN first_conclusions AS c ON c.job_id = s.job_id
     LEFT JOIN last_stages AS l ON l.job_id = s.job_id
+    LEFT JOIN last_changes AS m ON m.job_id = s.job_id
     LEFT JOIN (SELECT DISTINCT job_id FROM acceptances) AS a ON a.job_id = s.job_id""",
+    # What `jobs` says of jobs that are not concluded, at the cost of those alone where it can.
+    f"""CREATE OR REPLACE VIEW unfinished_jobs AS
+    WITH pending AS (
+      SELECT s.* FROM submissions AS s ANTI JOIN conclusions AS c ON c.job_id = s.job_id
+      QUALIFY row_number() OVER (PARTITION BY s.job_id ORDER BY s."offset") = 1),
+    l AS (
+      SELECT job_id, max(attempt_number) AS attempts, max_by(stage, {STEP}) AS stage, max_by(due_at, {STEP}) AS due_at,
+        max_by("offset", {STEP}) AS stage_offset, max_by(runner_id, {STEP}) AS runner_id,
+        max_by(slots, attempt_number) FILTER (stage = 'ROUTED') AS slots
+      FROM attempt_events SEMI JOIN pending USING (job_id) GROUP BY job_id)
+    SELECT s.job_id, s.job_type, s.contract_major, s.pool, coalesce(m.priority, s.priority) AS priority, s.tenant,
+      s.concurrency_key, s.rate_key, s.not_before, s.log_time AS submitted_at, coalesce(l.attempts, 0) AS attempts,
+      l.due_at, l.runner_id, coalesce(l.slots, 1) AS slots, m.cancel_reason, {PHASE} AS phase
+    FROM pending AS s
+    LEFT JOIN l ON l.job_id = s.job_id
+    LEFT JOIN last_changes AS m ON m.job_id = s.job_id
+    LEFT JOIN (SELECT DISTINCT job_id FROM acceptances SEMI JOIN pending USING (job_id)) AS a ON a.job_id = s.job_id""",
     f"""CREATE OR REPLACE VIEW attempts AS
     SELECT job_id, attempt_id, max(attempt_number) AS attempt_number, max(runner_id) AS runner_id,
       coalesce(max_by(CASE stage WHEN 'PROGRESSED' THEN 'STARTED' ELSE stage END, {FIRST_OF_RANK})

@@ -76,7 +76,7 @@ class Checks:
         found = []
         for name, key in self._names().items():
             kind = name.partition(":")[0]
-            if kind in {"ready", "due", "open", "held", "outbox"}:
+            if kind in {"ready", "depths", "due", "open", "held", "outbox"}:
                 found.append(name)
             elif kind == "busy":
                 busy = self._server.client.hgetall(key)

@@ -2,8 +2,8 @@
 --
 -- KEYS[1]: any key of the namespace.  ARGV[1]: prefix.
 -- ARGV[2]: MessagePack of { outbox, version, now, claims = { { job id, queue, runner, capacity, slots, attempt, job, due, partition, record, pool, tenant,
--- cost, limits = { { subject, most running or -1, most starts or -1, period in microseconds }, ... } }, ... } }; job and record are numbers of
--- further arguments.
+-- cost, limits = { { subject, most running or -1, most starts or -1, period in microseconds }, ... }, score, depth }, ... } }; job and record are
+-- numbers of further arguments. A job that moved in its queue since it was looked at is refused: it is looked at again.
 -- Returns 1 or 0 per claim; an accepted one is in the outbox until its record is acknowledged. All are refused when the controls have another version
 -- than the caller's.
 local prefix, batch = ARGV[1], cmsgpack.unpack(ARGV[2])
@@ -46,7 +46,10 @@ for at, claim in ipairs(batch.claims) do
   local id, queue, runner, capacity, slots, attempt = claim[1], claim[2], claim[3], claim[4], claim[5], claim[6]
   local busy = tonumber(redis.call('HGET', prefix .. 'busy', runner) or '0')
   answers[at] = 0
-  if busy + slots <= capacity and allowed(claim[14]) and redis.call('ZREM', prefix .. 'ready:' .. queue, id) == 1 then
+  local score = redis.call('ZSCORE', prefix .. 'ready:' .. queue, id)
+  if busy + slots <= capacity and score and tonumber(score) == claim[15] and allowed(claim[14]) then
+    redis.call('ZREM', prefix .. 'ready:' .. queue, id)
+    deepen(prefix, claim[16], -1)
     redis.call('HINCRBY', prefix .. 'busy', runner, slots)
     redis.call('HSET', prefix .. 'held:' .. runner, attempt, id)
     redis.call('SET', prefix .. 'job:' .. id, ARGV[claim[7]])

@@ -60,11 +60,15 @@ for _, job in ipairs(batch.jobs) do
 end
 local touched = {}
 for _, entry in ipairs(batch.unready) do
-  redis.call('ZREM', prefix .. 'ready:' .. entry[1], entry[2])
+  if redis.call('ZREM', prefix .. 'ready:' .. entry[1], entry[2]) == 1 then
+    deepen(prefix, entry[3], -1)
+  end
   touched[entry[1]] = touched[entry[1]] or false
 end
 for _, entry in ipairs(batch.ready) do
-  redis.call('ZADD', prefix .. 'ready:' .. entry[1], entry[2], entry[3])
+  if redis.call('ZADD', prefix .. 'ready:' .. entry[1], entry[2], entry[3]) == 1 then
+    deepen(prefix, entry[4], 1)
+  end
   touched[entry[1]] = true
 end
 for queue, wake in pairs(touched) do

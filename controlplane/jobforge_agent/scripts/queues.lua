@@ -5,6 +5,7 @@
 -- lanes           set: lanes that have such queues
 -- parked:SUBJECT  set: queues that a limit stopped            woken when a lease under the subject ends
 -- resting         sorted set: queue -> moment                 queues that a rate stopped, woken by time
+-- depths          hash: pool, type, class and tenant -> jobs   how many wait in all ready queues
 -- A queue's name is its lane, a newline and its keys.
 
 local function lane_of(queue)
@@ -25,6 +26,13 @@ local function index(prefix, queue, wake)
     redis.call('SADD', prefix .. 'lanes', lane)
   else
     redis.call('SREM', prefix .. 'lanes', lane)
+  end
+end
+
+-- Count the jobs that wait, by name, as they enter (1) and leave (-1) their queues.
+local function deepen(prefix, name, by)
+  if redis.call('HINCRBY', prefix .. 'depths', name, by) <= 0 then
+    redis.call('HDEL', prefix .. 'depths', name)
   end
 end
 

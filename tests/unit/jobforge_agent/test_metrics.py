@@ -9,7 +9,8 @@ from controlplane.events.errors import envelope
 from controlplane.events.header import outside_header
 from controlplane.events.identity import Instant
 from controlplane.events.types import Content, LogPosition, Producer
-from controlplane.jobforge_agent.metrics import Metrics, QueueKey, priority_class, queue_key
+from controlplane.jobforge_agent.depths import QueueKey, priority_class, queue_key
+from controlplane.jobforge_agent.metrics import Metrics
 from controlplane.jobforge_agent.state import SECOND, Job
 from controlplane.jobforge_agent.transitions import Phase
 
