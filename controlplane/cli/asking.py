@@ -21,6 +21,12 @@ DataDir = Annotated[
 
 
 Reason = Annotated[str, typer.Option(help="Why, for the log.")]
+AsOf = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of", help="As the log knew it: a time (RFC 3339), or positions topic/partition/offset, comma-separated."
+    ),
+]
 
 
 def fail(message: str, *, as_json: bool = False, code: int = 1, problem: dict[str, Any] | None = None) -> NoReturn:

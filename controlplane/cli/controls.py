@@ -7,18 +7,18 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from controlplane.cli.asking import Gateway, Json, Reason, ask, payload_of, request, tell
+from controlplane.cli.asking import AsOf, Gateway, Json, Reason, ask, payload_of, request, tell
 
 PANEL = "Operate"
 limit_app = typer.Typer(help="Limit how much of something runs at once, or how often it starts.", no_args_is_help=True)
 schedule_app = typer.Typer(help="Submit jobs at the times of a cron expression.", no_args_is_help=True)
 
 
-def runners(gateway: Gateway = None, as_json: Json = False) -> None:
+def runners(as_of: AsOf = None, gateway: Gateway = None, as_json: Json = False) -> None:
     """List the runners."""
     from controlplane.cli import show
 
-    show.output(ask(gateway, as_json, lambda client: client.runners().runners), as_json, show.runners)
+    show.output(ask(gateway, as_json, lambda client: client.runners(as_of=as_of).runners), as_json, show.runners)
 
 
 def pause(

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import typer
 
-from controlplane.cli.asking import Gateway, Json, Reason, ask, payload_of, request, tell
+from controlplane.cli.asking import AsOf, Gateway, Json, Reason, ask, payload_of, request, tell
 
 PANEL = "Jobs"
 
@@ -42,6 +42,7 @@ def jobs(
     phase: Annotated[str | None, typer.Option(help="For example QUEUED, RUNNING, FAILED.")] = None,
     job_type: Annotated[str | None, typer.Option(help="Only this type.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 30,
+    as_of: AsOf = None,
     gateway: Gateway = None,
     as_json: Json = False,
 ) -> None:
@@ -50,17 +51,16 @@ def jobs(
 
     from controlplane.cli import show
 
-    found = ask(
-        gateway, as_json, lambda client: list(islice(client.jobs(phase=phase, job_type=job_type, limit=limit), limit))
-    )
+    filters = {"phase": phase, "job_type": job_type, "limit": limit, "as_of": as_of}
+    found = ask(gateway, as_json, lambda client: list(islice(client.jobs(**filters), limit)))
     show.output(found, as_json, show.jobs)
 
 
-def job(job_id: str, gateway: Gateway = None, as_json: Json = False) -> None:
+def job(job_id: str, as_of: AsOf = None, gateway: Gateway = None, as_json: Json = False) -> None:
     """Show one job: its timeline, its attempts, its result, and why it waits."""
     from controlplane.cli import show
 
-    show.output(ask(gateway, as_json, lambda client: client.job(job_id)), as_json, show.job)
+    show.output(ask(gateway, as_json, lambda client: client.job(job_id, as_of=as_of)), as_json, show.job)
 
 
 def cancel(

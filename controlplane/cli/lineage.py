@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from controlplane.cli.asking import Gateway, Json, ask
+from controlplane.cli.asking import AsOf, Gateway, Json, ask
 from controlplane.cli.truth import PANEL
 
 Direction = Annotated[str, typer.Option(help="up: what it came from; down: what rests on it; both.")]
@@ -14,6 +14,7 @@ def why(
     reference: Annotated[
         str, typer.Argument(help="A job id, an event id, an assertion id, or topic/partition/offset.")
     ],
+    as_of: AsOf = None,
     gateway: Gateway = None,
     as_json: Json = False,
 ) -> None:
@@ -23,11 +24,11 @@ def why(
 
     def work(client: Any) -> Any:
         try:
-            return client.why(event=reference)
+            return client.why(event=reference, as_of=as_of)
         except ControlPlaneError as error:
             if error.code != "not_found":
                 raise
-            return client.why(job=reference)
+            return client.why(job=reference, as_of=as_of)
 
     show.output(ask(gateway, as_json, work), as_json, show.causation)
 
@@ -39,7 +40,7 @@ def lineage(
     predicate: Annotated[str | None, typer.Argument(help="With a subject: the property whose truth is meant.")] = None,
     direction: Direction = "both",
     depth: Annotated[int, typer.Option(min=1, max=64)] = 64,
-    as_of: Annotated[str | None, typer.Option(help="As the log knew it: a time or positions.")] = None,
+    as_of: AsOf = None,
     form: Annotated[str, typer.Option("--format", help="text, prov (PROV-JSON) or openlineage (run events).")] = "text",
     gateway: Gateway = None,
     as_json: Json = False,
@@ -88,7 +89,7 @@ def _found(client: Any, reference: str, predicate: str | None, query: dict[str, 
 
 def impact(
     source: Annotated[str, typer.Argument(help="The source that is doubted.")],
-    as_of: Annotated[str | None, typer.Option(help="As the log knew it: a time or positions.")] = None,
+    as_of: AsOf = None,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
     gateway: Gateway = None,
     as_json: Json = False,

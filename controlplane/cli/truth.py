@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from controlplane.cli.asking import Gateway, Json, ask
+from controlplane.cli.asking import AsOf, Gateway, Json, ask
 
 PANEL = "Truth and why"
 
@@ -25,9 +25,6 @@ app = typer.Typer(
     help="What is true, since when, and what changed; `truth SUBJECT [PREDICATE]` is `truth show`.",
 )  # fmt: skip
 
-AsOf = Annotated[
-    str | None, typer.Option(help="As the log knew it: a time (RFC 3339) or positions topic/partition/offset.")
-]
 ValidAt = Annotated[str | None, typer.Option(help="The moment in the world (RFC 3339).")]
 
 

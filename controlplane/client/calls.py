@@ -48,10 +48,12 @@ NDJSON: Final = "application/x-ndjson"
 
 
 class Reading(TypedDict, total=False):
-    """What every read takes: a log position that it must reflect, and how long it may wait for that."""
+    """What every read takes: a log position that it must reflect, how long it may wait for that, and as of when it asks."""
 
     min_position: str | Sequence[str] | None
     wait_seconds: float | None
+    as_of: datetime | str | None
+    """What the log knew: up to a time, or positions topic/partition/offset, separated by commas."""
 
 
 class SubmitOptions(JobOptions):
@@ -72,7 +74,6 @@ class TruthQuery(Reading):
     conflict: NotRequired[bool | None]
     since: NotRequired[datetime | str | None]
     until: NotRequired[datetime | str | None]
-    as_of: NotRequired[datetime | str | None]
     valid_at: NotRequired[datetime | str | None]
 
 

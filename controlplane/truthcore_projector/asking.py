@@ -2,9 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
-import duckdb
 from fastapi import Query
 
 from controlplane.api import models
@@ -24,10 +23,19 @@ AsOfText = Annotated[
 ]  # fmt: skip
 ValidAt = Annotated[datetime | None, Query(description="The moment in the world; by default that of as_of, or now.")]
 
-Asked = Callable[
-    [list[str] | None, float, Callable[[duckdb.DuckDBPyConnection], Any]], Awaitable[tuple[Any, models.Reflects]]
-]
-"""Answers from one snapshot once the wanted positions are reflected, and says what it reflects."""
+
+class Asked(Protocol):
+    """Answers from one snapshot once the wanted positions are reflected, as of a moment if one is named, and says what it reflects."""
+
+    def __call__(
+        self,
+        min_position: list[str] | None,
+        wait_seconds: float,
+        work: Callable[[Any], T],
+        as_of: str | None = None,
+    ) -> Awaitable[tuple[T, models.Reflects]]:
+        """Return what `work` makes of a cursor, and the positions that it reflects."""
+        ...
 
 
 def missing(what: str, name: str) -> Refused:

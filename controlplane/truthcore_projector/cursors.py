@@ -70,12 +70,29 @@ class Gathered:
         return whole.column_names, list(zip(*columns, strict=True)) if columns else []
 
 
-Cursor = duckdb.DuckDBPyConnection | Gathered
+class Bounded:
+    """A cursor whose statements see other definitions of the tables and views, for example bounded to a moment."""
+
+    def __init__(self, whole: "Cursor", definitions: str) -> None:
+        """Take a cursor and what stands behind WITH."""
+        self.whole = whole
+        self._definitions = definitions
+
+    def seen(self, query: str) -> str:
+        """Return a SELECT, or a WITH that is not recursive, over these definitions."""
+        begun = query.lstrip()
+        rest = f", {begun[4:]}" if begun.startswith("WITH") else f" {begun}"
+        return f"WITH {self._definitions}{rest}"
+
+
+Cursor = duckdb.DuckDBPyConnection | Gathered | Bounded
 
 
 def _run(
     cursor: Cursor, query: str, parameters: Parameters, tail: str, gather: str
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
+    if isinstance(cursor, Bounded):
+        return _run(cursor.whole, cursor.seen(query), parameters, tail, gather)
     if isinstance(cursor, Gathered):
         return cursor.found(query, parameters, tail, gather)
     result = cursor.execute(f"{query} {tail}", parameters if isinstance(parameters, dict) else list(parameters))
@@ -84,6 +101,8 @@ def _run(
 
 def table(cursor: Cursor, query: str) -> pa.Table:
     """Return the rows of a statement as columns, those of all parts end to end."""
+    if isinstance(cursor, Bounded):
+        return table(cursor.whole, cursor.seen(query))
     if isinstance(cursor, Gathered):
         return pa.concat_tables(_POOL.map(lambda part: part.table(query, ()), cursor.parts))
     return cursor.execute(query).to_arrow_table()

@@ -14,11 +14,22 @@ from controlplane.api.problems import add_problem_handlers, refused
 from controlplane.log.positions import Partition, PositionInvalid, parse_position
 from controlplane.telemetry.health import Check, health_routes
 from controlplane.truthcore_projector import queries
-from controlplane.truthcore_projector.asking import Asked, Limit, MinPosition, WaitSeconds, cursor_from, missing
+from controlplane.truthcore_projector.asking import (
+    Asked,
+    AsOfText,
+    Limit,
+    MinPosition,
+    WaitSeconds,
+    as_of_from,
+    cursor_from,
+    missing,
+)
 from controlplane.truthcore_projector.digest import digest
 from controlplane.truthcore_projector.http_lineage import add_lineage
 from controlplane.truthcore_projector.http_scheduling import add_scheduling
 from controlplane.truthcore_projector.http_truths import add_truths
+from controlplane.truthcore_projector.moments import bounds
+from controlplane.truthcore_projector.past import as_it_was
 from controlplane.truthcore_projector.projector import Projector
 from controlplane.truthcore_projector.sql import select
 from controlplane.truthcore_projector.store import Store, positions_in
@@ -34,14 +45,18 @@ def create_app(
     add_problem_handlers(app)
 
     async def asked(
-        min_position: list[str] | None, wait_seconds: float, work: Callable[[duckdb.DuckDBPyConnection], T]
+        min_position: list[str] | None,
+        wait_seconds: float,
+        work: Callable[[Any], T],
+        as_of: str | None = None,
     ) -> tuple[T, models.Reflects]:
         """Answer from one snapshot, off the event loop, once the wanted positions are reflected; say what it reflects."""
+        known = as_of_from(as_of)
         await _wait(projector, min_position or [], wait_seconds)
 
         def answer() -> tuple[T, dict[Partition, int]]:
             with store.snapshot() as cursor:
-                return work(cursor), positions_in(cursor)
+                return work(as_it_was(cursor, known)), positions_in(cursor)
 
         found, positions = await anyio.to_thread.run_sync(answer)
         return found, projector.reflects(positions)
@@ -51,7 +66,7 @@ def create_app(
     _add_events(app, asked)
     add_truths(app, asked)
     add_lineage(app, asked)
-    _add_audit(app, asked)
+    _add_audit(app, asked, projector)
     app.router.routes.extend(health_routes("truthcore", checks))
     return app
 
@@ -79,13 +94,14 @@ def _add_jobs(app: FastAPI, asked: Asked) -> None:
         request: Request,
         limit: Limit = 50,
         cursor: str | None = None,
+        as_of: AsOfText = None,
         min_position: MinPosition = None,
         wait_seconds: WaitSeconds = 5.0,
     ) -> models.JobsAnswer:
         filters = {name: request.query_params.get(name) for name in queries.JOB_FILTERS}
         try:
             (page, following), reflects = await asked(
-                min_position, wait_seconds, lambda c: queries.job_page(c, filters, limit, cursor)
+                min_position, wait_seconds, lambda c: queries.job_page(c, filters, limit, cursor), as_of
             )
         except duckdb.ConversionException as error:
             raise refused(
@@ -95,16 +111,18 @@ def _add_jobs(app: FastAPI, asked: Asked) -> None:
 
     @app.get("/v1/jobs/{job_id:path}/events")
     async def job_events(
-        job_id: str, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0
+        job_id: str, as_of: AsOfText = None, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0
     ) -> models.EventsAnswer:
-        events, reflects = await asked(min_position, wait_seconds, lambda c: queries.job_events(c, job_id))
+        events, reflects = await asked(min_position, wait_seconds, lambda c: queries.job_events(c, job_id), as_of)
         if not events:
             raise missing("a job", job_id)
         return models.EventsAnswer(events=events, next_cursor=None, reflects=reflects)
 
     @app.get("/v1/runners")
-    async def runners(min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0) -> models.RunnersAnswer:
-        found, reflects = await asked(min_position, wait_seconds, queries.runner_views)
+    async def runners(
+        as_of: AsOfText = None, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0
+    ) -> models.RunnersAnswer:
+        found, reflects = await asked(min_position, wait_seconds, queries.runner_views, as_of)
         return models.RunnersAnswer(runners=found, reflects=reflects)
 
 
@@ -113,40 +131,42 @@ def _add_events(app: FastAPI, asked: Asked) -> None:
         filters: dict[str, str | None],
         limit: int,
         cursor: str | None,
+        as_of: str | None,
         min_position: list[str] | None,
         wait_seconds: float,
     ) -> models.EventsAnswer:
         after = cursor_from(queries.event_cursor, cursor)
         (events, following), reflects = await asked(
-            min_position, wait_seconds, lambda c: queries.event_page(c, filters, limit, after)
+            min_position, wait_seconds, lambda c: queries.event_page(c, filters, limit, after), as_of
         )
         return models.EventsAnswer(events=events, next_cursor=following, reflects=reflects)
 
     @app.get("/v1/events")
     async def events(
         topic: str | None = None, event_type: str | None = None, correlation_id: str | None = None, limit: Limit = 50,
-        cursor: str | None = None, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0,
+        cursor: str | None = None, as_of: AsOfText = None, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0,
     ) -> models.EventsAnswer:  # fmt: skip
         filters = {"topic": topic, "event_type": event_type, "correlation_id": correlation_id}
-        return await page(filters, limit, cursor, min_position, wait_seconds)
+        return await page(filters, limit, cursor, as_of, min_position, wait_seconds)
 
     @app.get("/v1/deadletters")
     async def dead_letters(
-        limit: Limit = 50, cursor: str | None = None, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0
-    ) -> models.EventsAnswer:
+        limit: Limit = 50, cursor: str | None = None, as_of: AsOfText = None, min_position: MinPosition = None,
+        wait_seconds: WaitSeconds = 5.0,
+    ) -> models.EventsAnswer:  # fmt: skip
         after = cursor_from(queries.event_cursor, cursor)
         (events, following), reflects = await asked(
-            min_position, wait_seconds, lambda c: queries.dead_letter_page(c, limit, after)
+            min_position, wait_seconds, lambda c: queries.dead_letter_page(c, limit, after), as_of
         )
         return models.EventsAnswer(events=events, next_cursor=following, reflects=reflects)
 
     @app.get("/v1/events/{topic}/{partition}/{offset}")
     async def event(
         topic: str, partition: Annotated[int, PathField(ge=0, lt=2**31)], offset: Annotated[int, PathField(ge=0, lt=2**63)],
-        min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0,
+        as_of: AsOfText = None, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0,
     ) -> dict[str, Any]:  # fmt: skip
         found, reflects = await asked(
-            min_position, wait_seconds, lambda c: queries.event_at(c, topic, partition, offset)
+            min_position, wait_seconds, lambda c: queries.event_at(c, topic, partition, offset), as_of
         )
         if found is None:
             raise missing("a record", f"{topic}/{partition}/{offset}")
@@ -155,7 +175,7 @@ def _add_events(app: FastAPI, asked: Asked) -> None:
     @app.get("/v1/causation")
     async def causation(
         event: str | None = None, job: str | None = None, assertion: str | None = None,
-        min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0,
+        as_of: AsOfText = None, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0,
     ) -> models.CausationAnswer:  # fmt: skip
         reference = event or assertion
         if (reference is None) == (job is None):
@@ -167,21 +187,36 @@ def _add_events(app: FastAPI, asked: Asked) -> None:
                 raise missing("a job" if job else "a record", str(job or reference))
             return queries.chain(cursor, found), queries.effects(cursor, found)
 
-        (chain, tree), reflects = await asked(min_position, wait_seconds, work)
+        (chain, tree), reflects = await asked(min_position, wait_seconds, work, as_of)
         return models.CausationAnswer(chain=chain, tree=tree, reflects=reflects)
 
 
-def _add_audit(app: FastAPI, asked: Asked) -> None:
+def _add_audit(app: FastAPI, asked: Asked, projector: Projector) -> None:
     @app.get("/v1/digest")
-    async def digests(min_position: MinPosition = None, wait_seconds: WaitSeconds = 30.0) -> models.DigestAnswer:
-        tables, reflects = await asked(min_position, wait_seconds, lambda cursor: digest(cursor, positions_in(cursor)))
-        return models.DigestAnswer(tables=tables, reflects=reflects)
+    async def digests(
+        as_of: AsOfText = None, min_position: MinPosition = None, wait_seconds: WaitSeconds = 30.0
+    ) -> models.DigestAnswer:
+        """Digest the projection, or that part of it that the log knew then: `reflects` has those positions."""
+        known = as_of_from(as_of)
+
+        def work(cursor: duckdb.DuckDBPyConnection) -> tuple[list[models.TableDigest], dict[Partition, int]]:
+            there, ends = positions_in(cursor), bounds(cursor, known)
+            cut = {one: min(offset, ends.get(one, offset)) for one, offset in there.items()}
+            return digest(cursor, cut), cut
+
+        (tables, cut), reflects = await asked(min_position, wait_seconds, work)
+        shown = reflects if known is None else projector.reflects(cut)
+        return models.DigestAnswer(tables=tables, reflects=shown)
 
     @app.post("/v1/sql")
     async def sql(
-        body: models.SqlRequest, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0
+        body: models.SqlRequest,
+        as_of: AsOfText = None,
+        min_position: MinPosition = None,
+        wait_seconds: WaitSeconds = 5.0,
     ) -> models.SqlAnswer:
+        known = as_of_from(as_of)
         (columns, rows, truncated), reflects = await asked(
-            min_position, wait_seconds, lambda cursor: select(cursor, body)
+            min_position, wait_seconds, lambda cursor: select(cursor, body, bounds(cursor, known))
         )
         return models.SqlAnswer(columns=columns, rows=rows, truncated=truncated, reflects=reflects)

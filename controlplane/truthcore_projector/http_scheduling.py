@@ -8,7 +8,15 @@ from fastapi import FastAPI, Query
 from controlplane.api import models
 from controlplane.api.scheduling import JobLogLine, JobLogsAnswer, LimitsAnswer
 from controlplane.truthcore_projector import queries
-from controlplane.truthcore_projector.asking import Asked, Limit, MinPosition, WaitSeconds, cursor_from, missing
+from controlplane.truthcore_projector.asking import (
+    Asked,
+    AsOfText,
+    Limit,
+    MinPosition,
+    WaitSeconds,
+    cursor_from,
+    missing,
+)
 from controlplane.truthcore_projector.cursors import Cursor, tuples
 from controlplane.truthcore_projector.projector import Projector
 from controlplane.truthcore_projector.scheduling import Scheduling, job_log
@@ -24,7 +32,7 @@ def add_scheduling(app: FastAPI, asked: Asked, projector: Projector, lease_secon
 
     @app.get("/v1/jobs/{job_id:path}/logs")
     async def logs(
-        job_id: str, limit: Limit = 200, cursor: str | None = None, min_position: MinPosition = None,
+        job_id: str, limit: Limit = 200, cursor: str | None = None, as_of: AsOfText = None, min_position: MinPosition = None,
         wait_seconds: WaitSeconds = 5.0,
     ) -> JobLogsAnswer:  # fmt: skip
         after = cursor_from(int, cursor)
@@ -35,21 +43,25 @@ def add_scheduling(app: FastAPI, asked: Asked, projector: Projector, lease_secon
                 raise missing("a job", job_id)
             return *job_log(database, job_id, limit, after), found[0][0] in queries.CONCLUDED
 
-        (lines, dropped, last, concluded), reflects = await asked(min_position, wait_seconds, work)
+        (lines, dropped, last, concluded), reflects = await asked(min_position, wait_seconds, work, as_of)
         following = None if last is None else str(last)
         return JobLogsAnswer(
             lines=lines, dropped=dropped, concluded=concluded, next_cursor=following, reflects=reflects
         )
 
     @app.get("/v1/jobs/{job_id:path}")
-    async def job(job_id: str, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0) -> models.JobAnswer:
+    async def job(
+        job_id: str, as_of: AsOfText = None, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0
+    ) -> models.JobAnswer:
         def work(database: Cursor) -> models.JobView:
             found = queries.job_views(database, [job_id], details=True)
             if not found:
                 raise missing("a job", job_id)
+            if as_of is not None:
+                return found[0]  # Why a job waits is a question about now.
             return found[0].model_copy(update={"waiting_for": scheduling.explain(database, found[0])})
 
-        one, reflects = await asked(min_position, wait_seconds, work)
+        one, reflects = await asked(min_position, wait_seconds, work, as_of)
         return models.JobAnswer(job=one, reflects=reflects)
 
     @app.get("/v1/limits")

@@ -161,7 +161,7 @@ class Looker:
             position.topic, ("", "")
         )
         if table:
-            query = f'SELECT {column} FROM {table} WHERE topic = ? AND partition = ? AND "offset" = ?'
+            query = f'SELECT {column} FROM {table} WHERE {self._known} AND topic = ? AND partition = ? AND "offset" = ?'
             for row in tuples(self._cursor, query, [position.topic, position.partition, position.offset]):
                 return ("assertion" if table == "assertions" else "job", row[0])
         return ("event", place)

@@ -79,24 +79,27 @@ def moment(cursor: Cursor, as_of: AsOf | None, valid_at: datetime | None) -> Mom
 
 
 def _condition(ends: Mapping[Partition, int]) -> str:
-    mine = [(partition, end) for (topic, partition), end in sorted(ends.items()) if topic == TRUTH.name]
-    if not mine:
-        return ALL
-    return " AND ".join(f'NOT (partition = {int(one)} AND "offset" >= {int(end)})' for one, end in mine)
+    return _before({partition: end for (topic, partition), end in ends.items() if topic == TRUTH.name})
 
 
 def condition(ends: Mapping[Partition, int]) -> str:
     """Return the condition on rows of any topic that they were known, given the first offsets that were not."""
+    by_topic: dict[str, dict[int, int]] = {}
+    for (topic, partition), end in sorted(ends.items()):
+        if topic in TOPICS:
+            by_topic.setdefault(topic, {})[partition] = end
+    if not by_topic:
+        return ALL
+    cases = " ".join(f"WHEN '{topic}' THEN {_before(some)}" for topic, some in by_topic.items())
+    return f"(CASE topic {cases} ELSE true END)"
+
+
+def _before(ends: Mapping[int, int]) -> str:
+    """Return the condition that a row lies before its partition's end, where it has one; a row is compared with one end only."""
     if not ends:
         return ALL
-    return (
-        " AND ".join(
-            f"NOT (topic = '{topic}' AND partition = {int(one)} AND \"offset\" >= {int(end)})"
-            for (topic, one), end in sorted(ends.items())
-            if topic in TOPICS
-        )
-        or ALL
-    )
+    cases = " ".join(f'WHEN {int(one)} THEN "offset" < {int(end)}' for one, end in sorted(ends.items()))
+    return f"(CASE partition {cases} ELSE true END)"
 
 
 def naive(moment: datetime) -> datetime:

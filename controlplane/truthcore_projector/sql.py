@@ -7,6 +7,7 @@ because the store switches external access off and locks the configuration.
 
 import math
 import threading
+from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any, Final
 
@@ -14,12 +15,18 @@ import duckdb
 
 from controlplane.api.models import SqlRequest
 from controlplane.api.problems import refused
+from controlplane.log.positions import Partition
+from controlplane.truthcore_projector.past import world
 
 SQL_SECONDS: Final = 10.0
 
 
-def select(cursor: duckdb.DuckDBPyConnection, body: SqlRequest) -> tuple[list[str], list[list[Any]], bool]:
+def select(
+    cursor: duckdb.DuckDBPyConnection, body: SqlRequest, ends: Mapping[Partition, int] | None = None
+) -> tuple[list[str], list[list[Any]], bool]:
     """Run one SELECT on a cursor in a read-only transaction; return its columns, its rows, and whether there were more.
+
+    With `ends`, the first offsets that were not known yet, its tables and views are what the log knew before them.
 
     Raises:
         Refused: it is not one SELECT, it is wrong, or it took too long.
@@ -30,7 +37,10 @@ def select(cursor: duckdb.DuckDBPyConnection, body: SqlRequest) -> tuple[list[st
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise refused("request_invalid", "Expected one SELECT statement, but found something else.", field="sql")
         timer.start()
-        cursor.execute(statements[0])
+        if ends:  # What is one SELECT by itself is one in parentheses.
+            cursor.execute(f"WITH {world(ends)} SELECT * FROM (\n{_body(statements[0].query)}\n)")
+        else:
+            cursor.execute(statements[0])
         found = cursor.fetchmany(body.limit_rows + 1)
     except duckdb.InterruptException as error:
         raise refused(
@@ -45,6 +55,17 @@ def select(cursor: duckdb.DuckDBPyConnection, body: SqlRequest) -> tuple[list[st
     columns = [column[0] for column in cursor.description or []]
     rows = [[_plain(value) for value in row] for row in found[: body.limit_rows]]
     return columns, rows, len(found) > body.limit_rows
+
+
+def _body(statement: str) -> str:
+    """Return one statement without the semicolon that may end it and what stands behind that."""
+    text = statement.encode()  # The tokens' places are counted in bytes.
+    ends = (
+        at
+        for at, kind in duckdb.tokenize(statement)
+        if kind == duckdb.token_type.operator and text[at : at + 1] == b";"
+    )
+    return text[: next(ends, len(text))].decode()
 
 
 def _plain(value: Any) -> Any:
