@@ -6,7 +6,7 @@ import httpx
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 
-from controlplane.api import lineage, models, scheduling, truths
+from controlplane.api import activity, lineage, models, scheduling, truths
 from controlplane.api.problems import refused
 
 ANSWER_WITHIN_SECONDS: Final = 40.0
@@ -26,6 +26,8 @@ PATHS: Final[tuple[tuple[str, str, Any, str], ...]] = (
     ("GET", "/v1/truths/diff", truths.TruthDiffAnswer, "truths"),
     ("GET", "/v1/lineage", lineage.LineageAnswer, "truths"),
     ("GET", "/v1/impact", lineage.ImpactAnswer, "truths"),
+    ("GET", "/v1/activity", activity.ActivityAnswer, "jobs"),
+    ("GET", "/v1/job-counts", activity.JobCountsAnswer, "jobs"),
     ("GET", "/v1/runners", models.RunnersAnswer, "runners"),
     ("GET", "/v1/deadletters", models.EventsAnswer, "events"),
     ("GET", "/v1/digest", models.DigestAnswer, "audit"),

@@ -25,6 +25,7 @@ from controlplane.truthcore_projector.asking import (
     missing,
 )
 from controlplane.truthcore_projector.digest import digest
+from controlplane.truthcore_projector.http_activity import add_activity
 from controlplane.truthcore_projector.http_lineage import add_lineage
 from controlplane.truthcore_projector.http_scheduling import add_scheduling
 from controlplane.truthcore_projector.http_truths import add_truths
@@ -63,6 +64,7 @@ def create_app(
 
     _add_jobs(app, asked)
     add_scheduling(app, asked, projector, lease_seconds)
+    add_activity(app, asked)
     _add_events(app, asked)
     add_truths(app, asked)
     add_lineage(app, asked)

@@ -20,7 +20,9 @@ _EVENT: Final = (
     " cause_offset, occurred_at, producer, value"
 )
 _BEFORE: Final = '(log_time, topic, partition, "offset") < (?::TIMESTAMP, ?, ?, ?)'
-JOB_FILTERS: Final = ("job_type", "phase", "pool", "tenant", "correlation_id", "parent_job_id")
+JOB_FILTERS: Final = ("job_type", "phase", "pool", "tenant", "correlation_id", "parent_job_id", "search")
+"""What jobs are chosen by; `search` is a part of the id, the type, the correlation id or the error."""
+_SEARCHED: Final = "concat_ws(' ', job_id, job_type, correlation_id, error_code, error_message)"
 
 CONCLUDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED", "REJECTED"})
 
@@ -117,15 +119,21 @@ def _job_view(row: dict[str, Any], attempts: list[AttemptView], *, details: bool
     )  # fmt: skip
 
 
+def job_conditions(filters: dict[str, str | None]) -> tuple[list[str], list[str]]:
+    """Return the conditions of a filter and their parameters."""
+    conditions, parameters = ["true"], []
+    for name in JOB_FILTERS:
+        if value := filters.get(name):
+            conditions.append(f"contains(lower({_SEARCHED}), lower(?))" if name == "search" else f"{name} = ?")
+            parameters.append(value)
+    return conditions, parameters
+
+
 def job_page(
     cursor: Cursor, filters: dict[str, str | None], limit: int, cursor_text: str | None
 ) -> tuple[list[JobView], str | None]:
     """Return a page of jobs, newest first, and where the next begins."""
-    conditions, parameters = ["true"], []
-    for name in JOB_FILTERS:
-        if value := filters.get(name):
-            conditions.append(f"{name} = ?")
-            parameters.append(value)
+    conditions, parameters = job_conditions(filters)
     if cursor_text:
         moment, _, job_id = cursor_text.partition("~")
         conditions.append("(submitted_at, job_id) < (?::TIMESTAMP, ?)")
