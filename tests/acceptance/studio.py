@@ -34,7 +34,7 @@ async def measure(payload: Image, job: JobContext) -> dict[str, int]:
     return {"width": width}
 
 
-@runner.capability("image.guess", version="0.3.0", timeout=20)
+@runner.capability("image.guess", version="1.0.0", timeout=20)
 async def guess(payload: Image, job: JobContext) -> dict[str, int]:
     """Guess the size from the name: often wrong."""
     job.log.warning("Nobody should rely on a name such as %s", payload.image)
@@ -65,7 +65,7 @@ async def feed(payload: Image) -> None:
     raise NonRetryable(f"Expected a feed at {payload.image}, but there is none.")
 
 
-@runner.capability("video.encode", version="2.0.0", timeout=300)
+@runner.capability("video.encode", version="1.4.0", timeout=300)
 async def encode(payload: Image, job: JobContext) -> str:
     """Take long, and say how far it is."""
     steps = 40

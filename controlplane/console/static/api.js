@@ -22,7 +22,10 @@ async function send(path, options) {
     return await answer(await fetch(path, options));
   } catch (error) {
     if (error instanceof Problem || error.name === "AbortError") throw error;
-    throw new Problem({ title: "The gateway does not answer", message: "Expected an answer from the gateway, but there was none. Is it running?" });
+    throw new Problem({
+      title: "The gateway does not answer", code: "no_answer",
+      message: "Expected an answer from the gateway, but there was none. Is it running? `controlplane up` starts it.",
+    });
   }
 }
 
@@ -32,11 +35,20 @@ export function get(path, query = {}, signal = undefined) {
   return send(path + suffix, { headers: { accept: "application/json" }, signal });
 }
 
-export const post = (path, body) => send(path, {
-  method: "POST", headers: { "content-type": "application/json", accept: "application/json" }, body: JSON.stringify(body),
+const written = (method) => (path, body = {}) => send(path, {
+  method, headers: { "content-type": "application/json", accept: "application/json" }, body: JSON.stringify(body),
 });
+export const post = written("POST");
+export const put = written("PUT");
+export const remove = (path) => send(path, { method: "DELETE", headers: { accept: "application/json" } });
 
-export const sql = async (text, limit = 1000) => {
-  const { columns, rows } = await post("/v1/sql", { sql: text, limit_rows: limit });
-  return rows.map((row) => Object.fromEntries(columns.map((column, index) => [column, row[index]])));
+export const of = (...parts) => parts.map(encodeURIComponent).join("/");
+export const orNothing = async (promise, nothing) => {
+  // What is not there is an answer, too.
+  try {
+    return await promise;
+  } catch (error) {
+    if (error instanceof Problem && error.problem.status === 404) return nothing;
+    throw error;
+  }
 };

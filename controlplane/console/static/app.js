@@ -1,92 +1,124 @@
 // The console's frame: which page is shown, how it is kept fresh, and the keys that move through it.
 
 import { onReflects, Problem } from "./api.js";
-import { h, number } from "./dom.js";
-import { overview } from "./pages/overview.js";
-import { jobPage, jobs } from "./pages/jobs.js";
-import { runners } from "./pages/runners.js";
-import { subjectPage, truths } from "./pages/truths.js";
-import { eventPage, events } from "./pages/events.js";
+import { h, render } from "./dom.js";
+import { icon } from "./icons.js";
+import { sample } from "./memory.js";
+import { go, here, link } from "./router.js";
+import { duration, number } from "./words.js";
 import { audit } from "./pages/audit.js";
+import { controls } from "./pages/controls.js";
 import { deadLetters } from "./pages/deadletters.js";
+import { eventPage, events } from "./pages/events.js";
+import { jobPage } from "./pages/job.js";
+import { jobs } from "./pages/jobs.js";
+import { overview } from "./pages/overview.js";
+import { query } from "./pages/query.js";
+import { runners } from "./pages/runners.js";
+import { subjectPage } from "./pages/subject.js";
+import { truths } from "./pages/truths.js";
 
 const PAGES = [
-  { path: "", name: "Overview", key: "o", show: overview, everySeconds: 2 },
-  { path: "jobs", name: "Jobs", key: "j", show: jobs, detail: jobPage, everySeconds: 3 },
-  { path: "runners", name: "Runners", key: "r", show: runners, everySeconds: 3 },
-  { path: "truths", name: "Truths", key: "t", show: truths, detail: subjectPage },
-  { path: "events", name: "Topics", key: "e", show: events, detail: eventPage },
+  { path: "", icon: "overview", name: "Overview", key: "o", show: overview, everySeconds: 2 },
+  { path: "jobs", name: "Jobs", key: "j", show: jobs, everySeconds: 3, detail: jobPage, detailSeconds: 1.5 },
+  { path: "runners", name: "Runners", key: "r", show: runners, everySeconds: 2 },
+  { path: "truths", name: "Truths", key: "t", show: truths, everySeconds: 5, detail: subjectPage, detailSeconds: 5 },
+  { path: "events", name: "Topics", key: "e", show: events, everySeconds: 3, detail: eventPage },
+  { path: "controls", name: "Controls", key: "c", show: controls, everySeconds: 3 },
   { path: "deadletters", name: "Dead letters", key: "d", show: deadLetters, everySeconds: 5 },
   { path: "audit", name: "Audit", key: "a", show: audit },
+  { path: "query", name: "Query", key: "q", show: query },
 ];
 
 const main = document.getElementById("main");
 let current = new AbortController();
 let timer = 0;
+let paused = false;
+let shown = null;
 
-function route() {
-  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
-  const [first = "", ...rest] = path.split("/");
-  const page = PAGES.find((candidate) => candidate.path === first) ?? PAGES[0];
-  return { page, id: rest.length ? decodeURIComponent(rest.join("/")) : null, query: new URLSearchParams(query) };
-}
-
-function problemCard(error) {
+function problem(error) {
   const { title, code, expected, found, retry_after_seconds: retry } = error instanceof Problem ? error.problem : { title: "A fault of the console" };
-  return h("div", { class: "problem", role: "alert" }, h("b", {}, title), h("div", {}, error.message),
-    expected && h("div", {}, `Expected ${expected}, found ${found}.`), code && h("div", { class: "quiet" }, code, retry ? `, try again in ${retry} s` : ""));
+  if (!(error instanceof Problem)) console.error(error);
+  return [h("h1", {}, title ?? "Refused"), h("div", { class: "problem", role: "alert" }, h("div", {}, error.message),
+    expected && h("div", {}, `Expected ${expected}, found ${typeof found === "string" ? found : JSON.stringify(found)}.`),
+    code && h("div", { class: "quiet" }, code, retry ? `, try again in ${retry} s` : ""), h("p", {}, h("button", { type: "button", onclick: () => draw() }, "Try again")))];
 }
 
-async function draw({ fresh }) {
+function begin(page) {
+  main.setAttribute("aria-busy", "true");
+  for (const anchor of document.querySelectorAll("#navigation a")) {
+    if (anchor.dataset.path === page.path) anchor.setAttribute("aria-current", "page");
+    else anchor.removeAttribute("aria-current");
+  }
+}
+
+async function draw() {
   clearTimeout(timer);
   current.abort();
   current = new AbortController();
   const { signal } = current;
-  const { page, id, query } = route();
-  const show = id && page.detail ? page.detail : page.show;
+  const { page: path, id, query: filters } = here();
+  const page = PAGES.find((candidate) => candidate.path === path) ?? PAGES[0];
+  const show = id !== null && page.detail ? page.detail : page.show;
+  const place = `${page.path}/${id ?? ""}`, moved = shown !== place;
+  if (moved) begin(page);
+  let content;
   try {
-    const content = await show({ id, query, signal, again: () => draw({ fresh: false }) });
-    if (signal.aborted) return;
-    main.replaceChildren(...[content].flat());
+    content = await show({ id, query: filters, signal, again: draw });
   } catch (error) {
     if (signal.aborted) return;
-    main.replaceChildren(problemCard(error));
+    content = problem(error);
   }
+  if (signal.aborted) return;
+  if (moved) main.replaceChildren();
+  render(main, content);
+  main.removeAttribute("aria-busy");
   document.title = `${id ?? page.name} · ControlPlane`;
-  for (const link of document.querySelectorAll("nav a")) link.toggleAttribute("aria-current", false);
-  document.querySelector(`nav a[data-path="${page.path}"]`)?.setAttribute("aria-current", "page");
-  if (fresh) main.focus({ preventScroll: true });
-  if (page.everySeconds && !(id && page.path === "truths")) timer = setTimeout(refresh, page.everySeconds * 1000);
+  if (moved && shown !== null) { main.focus({ preventScroll: true }); scrollTo(0, 0); }
+  shown = place;
+  const seconds = id !== null && page.detail ? page.detailSeconds : page.everySeconds;
+  if (seconds && !filters.get("cursor")) timer = setTimeout(refresh, seconds * 1000);
 }
 
 function refresh() {
-  const busy = document.hidden || main.querySelector("input:focus, select:focus, textarea:focus, details[open], dialog[open], input[type=checkbox]:checked");
-  if (busy) timer = setTimeout(refresh, 1000);
-  else draw({ fresh: false });
+  // A page that nobody looks at asks nothing.
+  if (document.hidden || paused || document.querySelector("dialog[open]")) timer = setTimeout(refresh, 500);
+  else draw();
+}
+
+function live(wanted) {
+  paused = !wanted;
+  const toggle = document.getElementById("live");
+  toggle.setAttribute("aria-pressed", String(wanted));
+  toggle.textContent = wanted ? "Live" : "Paused";
+  if (wanted) refresh();
 }
 
 function find(text) {
   if (!text) return;
-  if (/^[\w.-]+\/\d+\/\d+$/.test(text)) location.hash = `#/events/${encodeURIComponent(text)}`;
-  else if (text.includes(":") || text.includes("*")) location.hash = `#/truths/${encodeURIComponent(text)}`;
-  else location.hash = `#/jobs/${encodeURIComponent(text)}`;
+  if (/^[\w.-]+\/\d+\/\d+$/.test(text)) go("events", text.startsWith("controlplane.") ? text : `controlplane.${text}`);
+  else if (text.includes(":") || text.includes("*")) go("truths", text);
+  else if (/^[0-9a-f]{8}-[0-9a-f-]{27}$/.test(text)) go("jobs", text);
+  else go("jobs", null, { search: text });
 }
 
 function help() {
-  const dialog = document.getElementById("help");
-  const keys = [["/", "Find"], ["?", "This help"], ...PAGES.map((page) => [`g ${page.key}`, page.name])];
-  dialog.replaceChildren(h("h2", { id: "help-title" }, "Keys"), h("dl", { class: "facts" }, keys.map(([key, what]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, what)])),
-    h("form", { method: "dialog" }, h("button", { class: "main" }, "Close")));
+  const dialog = document.getElementById("dialog");
+  const keys = [["/", "Find a job, a subject or a record"], ["p", "Pause, go on"], ["?", "These keys"], ...PAGES.map((page) => [`g ${page.key}`, page.name]), ["← → ↑ ↓", "Walk a graph, read a chart"]];
+  dialog.replaceChildren(h("h2", { id: "dialog-title" }, "Keys"), h("dl", { class: "facts keys" }, keys.map(([key, what]) => [h("dt", {}, key.split(" ").map((one) => h("kbd", {}, one))), h("dd", {}, what)])),
+    h("form", { method: "dialog", class: "row end" }, h("button", { class: "main" }, "Close")));
   dialog.showModal();
 }
 
-let after = "";
+let before = "";
 function pressed(event) {
   if (event.target.closest("input, select, textarea, dialog") || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === "/") { event.preventDefault(); document.getElementById("query").focus(); }
+  const page = before === "g" && PAGES.find((candidate) => candidate.key === event.key);
+  before = event.key === "g" ? "g" : "";
+  if (page) location.hash = link(page.path).slice(1);
+  else if (event.key === "/") { event.preventDefault(); document.getElementById("query").focus(); }
   else if (event.key === "?") help();
-  else if (after === "g") { const page = PAGES.find((candidate) => candidate.key === event.key); if (page) location.hash = `#/${page.path}`; }
-  after = event.key === "g" ? "g" : "";
+  else if (event.key === "p") live(paused);
 }
 
 function themed(theme) {
@@ -94,14 +126,28 @@ function themed(theme) {
   try { localStorage.setItem("theme", theme); } catch { /* Private windows may refuse; the theme then lasts for the visit. */ }
 }
 
-document.getElementById("navigation").append(...PAGES.map((page) => h("a", { href: `#/${page.path}`, "data-path": page.path }, page.name)));
+function wished() {
+  try { return localStorage.getItem("theme"); } catch { return null; }
+}
+
+function menu(open) {
+  document.getElementById("menu").setAttribute("aria-expanded", String(open));
+  document.getElementById("navigation").classList.toggle("open", open);
+}
+
+document.getElementById("navigation").append(...PAGES.map((page) => h("a", { href: link(page.path), "data-path": page.path, onclick: () => menu(false) }, icon(page.icon ?? page.path), page.name)));
 document.getElementById("search").addEventListener("submit", (event) => { event.preventDefault(); find(new FormData(event.target).get("query").trim()); });
 document.getElementById("theme").addEventListener("click", () => themed(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
 document.getElementById("keys").addEventListener("click", help);
+document.getElementById("live").addEventListener("click", () => live(paused));
+document.getElementById("menu").addEventListener("click", (event) => menu(event.currentTarget.getAttribute("aria-expanded") !== "true"));
 document.addEventListener("keydown", pressed);
-addEventListener("hashchange", () => draw({ fresh: true }));
+document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
+addEventListener("hashchange", draw);
+addEventListener("moved", draw);
 onReflects(({ lag_records: records, lag_seconds: seconds }) => {
-  document.getElementById("freshness").textContent = records ? `${number(records)} records behind the log, ${seconds.toFixed(1)} s` : "Up to date with the log";
+  sample("lag", records);
+  document.getElementById("freshness").textContent = records ? `${number(records)} ${records === 1 ? "record" : "records"} behind the log, ${duration(seconds * 1000)}` : "Up to date with the log";
 });
-themed(localStorage.getItem("theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
-draw({ fresh: false });
+themed(wished() ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
+draw();

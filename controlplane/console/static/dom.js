@@ -1,62 +1,85 @@
-// Elements and words: how values become what a person reads. Text is always set as text, never as markup.
+// Elements, and how a page that was drawn becomes the page that is drawn now without losing focus, scroll or what is open.
+// Text is always set as text, never as markup; styles go through the CSSOM, so that the content security policy stays strict.
 
 const SVG = "http://www.w3.org/2000/svg";
+const HANDLERS = Symbol("handlers");
+
+function dispatch(event) {
+  event.currentTarget[HANDLERS]?.[event.type]?.(event);
+}
+
+function listen(element, handlers) {
+  const had = element[HANDLERS];
+  for (const type of Object.keys(handlers)) if (!had?.[type]) element.addEventListener(type, dispatch);
+  element[HANDLERS] = { ...Object.fromEntries(Object.keys(had ?? {}).map((type) => [type, undefined])), ...handlers };
+}
 
 function fill(element, attributes, children) {
+  const handlers = {};
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (value === undefined || value === null || value === false) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    if (name === "style") for (const [property, wanted] of Object.entries(value)) element.style.setProperty(property, wanted);
+    else if (typeof value === "function") handlers[name.slice(2)] = value;
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  if (Object.keys(handlers).length) listen(element, handlers);
+  element.append(...flat(children));
   return element;
 }
+
+const flat = (children) => [children].flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false && child !== "");
 
 export const h = (name, attributes, ...children) => fill(document.createElement(name), attributes, children);
 export const svg = (name, attributes, ...children) => fill(document.createElementNS(SVG, name), attributes, children);
 
-const KINDS = {
-  COMPLETED: "ok", SUCCEEDED: "ok", REGISTERED: "ok", ok: "ok",
-  RUNNING: "run", ROUTED: "run", STARTED: "run",
-  QUEUED: "wait", SUBMITTED: "wait", DELAYED: "wait", RETRYING: "wait", DRAINING: "wait", degraded: "wait",
-  FAILED: "bad", REJECTED: "bad", LOST: "bad", down: "bad",
-};
+// What a person changed stays as it is: whether details are open, what was typed or ticked.
+const LEFT_ALONE = new Set(["style", "open"]);
+const keyOf = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.getAttribute("data-key") : null);
+const alike = (old, made) => old.nodeType === made.nodeType && old.nodeName === made.nodeName && keyOf(old) === keyOf(made);
 
-export const tag = (word) => h("span", { class: `tag ${KINDS[word] ?? ""}` }, word.toLowerCase());
-export const kindOf = (word) => KINDS[word] ?? "other";
-export const job = (id) => h("a", { href: `#/jobs/${encodeURIComponent(id)}`, class: "mono" }, id);
-export const subject = (name) => h("a", { href: `#/truths/${encodeURIComponent(name)}`, class: "mono" }, name);
-export const position = (text) => h("a", { href: `#/events/${encodeURIComponent(text)}`, class: "mono" }, text);
-export const time = (instant) => instant
-  ? h("time", { datetime: instant, title: instant }, new Date(instant).toLocaleString(undefined, { dateStyle: "short", timeStyle: "medium" }))
-  : h("span", { class: "quiet" }, "–");
-
-export function duration(milliseconds) {
-  if (milliseconds === null || Number.isNaN(milliseconds)) return "–";
-  if (milliseconds < 1000) return `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms`;
-  if (milliseconds < 120_000) return `${(milliseconds / 1000).toFixed(1)} s`;
-  return `${(milliseconds / 60_000).toFixed(1)} min`;
+function adopt(old, made) {
+  if (old.nodeType !== Node.ELEMENT_NODE) {
+    if (old.data !== made.data) old.data = made.data;
+    return;
+  }
+  for (const { name, value } of [...made.attributes]) {
+    if (LEFT_ALONE.has(name) || old.getAttribute(name) === value) continue;
+    old.setAttribute(name, value);
+    if (name === "value" && "value" in old && document.activeElement !== old) old.value = value;
+    if (name === "selected") old.selected = true;
+  }
+  for (const { name } of [...old.attributes]) if (!LEFT_ALONE.has(name) && !made.hasAttribute(name)) old.removeAttribute(name);
+  if (old.style.cssText !== made.style.cssText) old.style.cssText = made.style.cssText;
+  if (made[HANDLERS] || old[HANDLERS]) listen(old, made[HANDLERS] ?? {});
+  if (!old.hasAttribute("data-own")) render(old, [...made.childNodes]);
 }
 
-export const between = (from, to) => (from && to ? new Date(to) - new Date(from) : null);
-export const number = (value) => Number(value).toLocaleString();
-export const percent = (value) => `${(100 * value).toFixed(1)} %`;
-export const json = (value) => h("pre", { tabindex: 0 }, JSON.stringify(value, null, 2));
-
-export function shown(value) {
-  if (typeof value === "string" && value.startsWith("module:")) return subject(value);
-  return h("span", { class: "mono" }, typeof value === "string" ? value : JSON.stringify(value));
+export function render(parent, ...content) {
+  // Make the children of an element these, keeping every element that is there already: by its data-key, or by its place.
+  const nodes = flat(content).map((child) => (child instanceof Node ? child : document.createTextNode(child)));
+  const wanted = new Set(nodes.map(keyOf).filter(Boolean));
+  const there = new Map();
+  for (const child of [...parent.childNodes]) {
+    const key = keyOf(child);
+    if (key === null) continue;
+    if (wanted.has(key)) there.set(key, child);
+    else child.remove();
+  }
+  let at = parent.firstChild;
+  for (const made of nodes) {
+    const key = keyOf(made);
+    const old = key === null ? at : there.get(key);
+    if (!old || !alike(old, made)) {
+      parent.insertBefore(made, at);
+      continue;
+    }
+    if (old === at) at = at.nextSibling;
+    else parent.insertBefore(old, at);
+    adopt(old, made);
+  }
+  while (at) {
+    const next = at.nextSibling;
+    at.remove();
+    at = next;
+  }
 }
-
-export function table(headings, rows, caption) {
-  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
-    h("table", {}, h("caption", { class: "hidden" }, caption),
-      h("thead", {}, h("tr", {}, headings.map((heading) => h("th", { scope: "col" }, heading)))),
-      h("tbody", {}, rows.length ? rows.map((cells) => h("tr", {}, cells.map((cell) => h("td", {}, cell))))
-        : h("tr", {}, h("td", { colspan: headings.length, class: "quiet" }, "Nothing here yet.")))));
-}
-
-export const facts = (pairs) => h("dl", { class: "facts" },
-  pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
-export const card = (title, ...children) => h("section", { class: "card" }, title && h("h2", {}, title), children);
-export const figure = (value, words) => h("div", { class: "card figure" }, h("b", {}, value), h("span", {}, words));

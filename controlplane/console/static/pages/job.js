@@ -1,0 +1,81 @@
+// One job: where it stands, its attempts in time, what its handler logs, its events and what caused what.
+
+import { get, of, orNothing, post } from "../api.js";
+import { attempt } from "../ask.js";
+import { causation } from "../charts/causation.js";
+import { gantt } from "../charts/gantt.js";
+import { h } from "../dom.js";
+import { button, card, facts, job, json, lead, meter, mono, position, quiet, row, shown, table, tag, time, title, wide } from "../parts.js";
+import { changed, link } from "../router.js";
+import { between, clock, duration, gist, percent, plural, valueOf } from "../words.js";
+import { body, OVER, question } from "./jobs.js";
+
+const TABS = [["", "Summary"], ["log", "Log"], ["events", "Events"], ["graph", "Causation"]];
+
+function actions(one, again) {
+  const act = async (action, whom) => {
+    const values = await question(action, whom);
+    if (values && await attempt(() => post(`/v1/jobs/${of(one.job_id)}/${action}`, body(action, values)), (answer) => `Asked for it, on the log at ${answer.position}.`)) setTimeout(again, 400);
+  };
+  const open = !OVER.has(one.phase);
+  return row(open && button("Cancel", () => act("cancel", one.job_id)), (one.phase === "FAILED" || one.phase === "RETRYING") && button("Retry", () => act("retry", one.job_id)),
+    open && one.phase !== "RUNNING" && one.phase !== "ROUTED" && button("Change priority", () => act("reprioritise", one.job_id)));
+}
+
+function attempts(one) {
+  return table(["Attempt", "Runner", "Ended as", "Ran", "Progress", "What happened"], one.attempts.map((each) => [
+    String(each.attempt_number), mono(each.runner_id), tag(each.phase), duration(each.started_at ? (each.ended_at ? between(each.started_at, each.ended_at) : Date.now() - new Date(each.started_at)) : null),
+    each.fraction === null ? quiet("–") : h("div", { class: "progress" }, meter(each.fraction, `Progress of attempt ${each.attempt_number}`, { kind: each.ended_at ? "" : "moving" }), h("span", {}, `${percent(each.fraction)} ${each.message ?? ""}`)),
+    [each.error && h("div", { class: "bad" }, each.error.message), quiet(each.routing_reason)]]), { caption: "Attempts", keys: one.attempts.map((each) => each.attempt_id), empty: "It was not handed to a runner yet." });
+}
+
+function log(events, one) {
+  const records = events.filter((event) => event.event_type === "JobLogged");
+  const lines = records.flatMap((event) => event.event.lines.map((line, index) => ({ ...line, key: `${event.position}/${index}`, attempt: one.attempts.find((each) => each.attempt_id === event.event.attempt_id)?.attempt_number })));
+  lines.sort((a, b) => a.at - b.at);
+  const dropped = Math.max(0, ...records.map((event) => event.event.dropped ?? 0)), several = one.attempts.length > 1;
+  return card(h("span", {}, "Log of the handler ", !OVER.has(one.phase) && tag("live", "run")),
+    lines.length ? h("div", { class: "log", role: "log", tabindex: 0, "aria-label": "Log lines" }, h("ol", {}, lines.map((line) => h("li", { class: line.level, "data-key": line.key },
+      h("time", { title: new Date(line.at / 1000).toISOString() }, clock(line.at / 1000, { exact: true })), h("b", {}, line.level), several && h("i", {}, `#${line.attempt ?? "?"}`), h("span", {}, line.message))))) : h("p", { class: "quiet" }, "Its handler logged nothing."),
+    dropped > 0 && h("p", { class: "quiet" }, `${plural(dropped, "more line")} were not kept.`));
+}
+
+function history(events) {
+  return card("Events", table(["Log time", "Event", "Says", "Position", "Caused by"], events.map((event) => [
+    time(event.log_time, { exact: true }), h("details", {}, h("summary", {}, event.event_type), json(event.event, `Fields of ${event.event_type}`)), gist(event), position(event.position), event.causation ? position(event.causation) : quiet("outside")]),
+  { caption: "Events of the job", keys: events.map((event) => event.position) }));
+}
+
+function said(events) {
+  const truths = events.filter((event) => event.event_type === "TruthAsserted");
+  return truths.length > 0 && card("What is known because of it", table(["Subject", "Property", "Value", "Sure"], truths.map(({ event }) => [shown(event.subject), event.predicate, valueOf(event.object), percent(event.confidence)]), { caption: "Assertions of the job", keys: truths.map((event) => event.position) }));
+}
+
+function summary(one, events) {
+  return [
+    card("Attempts in time", gantt(one), attempts(one)),
+    wide(
+      card("Facts", facts([["Submitted", time(one.submitted_at)], ["Concluded", one.concluded_at && time(one.concluded_at)], ["Took", duration(one.concluded_at ? between(one.submitted_at, one.concluded_at) : Date.now() - new Date(one.submitted_at))], ["Pool", one.pool], ["Priority", String(one.priority)], ["Tenant", one.tenant],
+        ["Chain", h("a", { class: "mono", href: link("jobs", null, { correlation_id: one.correlation_id }) }, one.correlation_id)], ["Parent", one.parent_job_id && job(one.parent_job_id)], ["Children", h("a", { href: link("jobs", null, { parent_job_id: one.job_id }) }, "jobs that it submitted")]])),
+      card("Payload and result", h("h3", {}, "Payload"), json(one.payload, "Payload"), h("h3", {}, "Result"), one.result === null ? h("p", { class: "quiet" }, OVER.has(one.phase) ? "None." : "Not yet.") : json(one.result, "Result"))),
+    said(events),
+  ];
+}
+
+export async function jobPage({ id, query, signal, again }) {
+  const path = `/v1/jobs/${of(id)}`, tab = query.get("tab") ?? "";
+  const [{ job: one }, { events }, graph] = await Promise.all([get(path, {}, signal), orNothing(get(`${path}/events`, { limit: 500 }, signal), { events: [] }), tab === "graph" ? get("/v1/causation", { job: id }, signal) : null]);
+  const running = one.attempts.find((each) => !each.ended_at && each.fraction !== null);
+  const parts = { "": () => summary(one, events), log: () => log(events, one), events: () => history(events), graph: () => card("What caused what", causation(`job ${id}`, graph.tree)) };
+  const logged = events.filter((event) => event.event_type === "JobLogged").reduce((sum, event) => sum + event.event.lines.length, 0);
+  const counts = { log: logged, events: events.length };
+  return [
+    h("div", { class: "head" }, h("div", {}, title(mono(one.job_id), " ", tag(one.phase)), lead(h("a", { href: link("jobs", null, { job_type: one.job_type }) }, one.job_type), one.waiting_for && `: ${one.waiting_for}`)), actions(one, again)),
+    one.error && h("div", { class: "problem" }, h("b", {}, one.error.code), " ", one.error.message),
+    running && h("div", { class: "progress whole" }, meter(running.fraction, "Progress", { kind: "moving" }), h("span", {}, `${percent(running.fraction)} ${running.message ?? ""}`)),
+    h("nav", { class: "tabs", "aria-label": "Parts of the job" }, TABS.map(([name, words]) => h("a", { href: changed({ tab: name }), "aria-current": tab === name ? "true" : null }, words, counts[name] !== undefined && [" ", quiet(String(counts[name]))]))),
+    (parts[tab] ?? parts[""])(),
+  ];
+}
+
+export const everySeconds = 1.5;
