@@ -75,7 +75,8 @@ def activity(cursor: Cursor, until: datetime, seconds: int, buckets: int) -> dic
     ]  # fmt: skip
 
     def at(row: dict[str, Any]) -> dict[str, Any]:
-        return counts[min(row["bucket"], buckets - 1)]
+        number: int = row["bucket"]
+        return counts[min(number, buckets - 1)]
 
     for row in rows(cursor, EVENTS[0], spread, gather=EVENTS[1]):
         at(row)["records"] += row["records"]

@@ -108,7 +108,13 @@ def test_every_second_of_a_window_is_counted_where_it_belongs(store: Store) -> N
         "a until it is routed, b for ever, the old one until it is rejected"
     )
     assert [(row.busy, row.slots) for row in rows] == [(None, None), (None, None), (1, 4), (None, None), (None, None)]
-    assert [row.median_seconds for row in rows] == [None, None, pytest.approx(55, rel=0.03), pytest.approx(7, rel=0.03), None]
+    assert [row.median_seconds for row in rows] == [
+        None,
+        None,
+        pytest.approx(55, rel=0.03),
+        pytest.approx(7, rel=0.03),
+        None,
+    ]
     assert (found["median_seconds"], found["p99_seconds"]) == (pytest.approx(7, rel=0.03), pytest.approx(55, rel=0.03))
     assert found["open"] == {Phase.SUBMITTED: 1}
     assert found["concluded"] == {Phase.COMPLETED: 1, Phase.REJECTED: 1}
