@@ -2,13 +2,22 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr
+import msgspec
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
+
+
+class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """PEM files of one service: the CA that it trusts, its certificate and its key."""
+
+    ca: Path
+    certificate: Path
+    key: Path
 
 
 class Settings(BaseSettings):
@@ -21,12 +30,33 @@ class Settings(BaseSettings):
     )
     environment: str = Field("development", description="Name shown in logs, metrics and the console.")
 
+    secure: bool = Field(
+        False,
+        description="The stack on this machine speaks TLS with certificates of its own and gives each service its least rights.",
+    )
+    certificates_dir: Path | None = Field(
+        None, description="Folder of that stack's certificates; none: certificates in the data folder."
+    )
+    tls_ca: Path | None = Field(
+        None,
+        description="PEM file of the authorities that this process trusts; set: TLS with client certificates everywhere.",
+    )
+    tls_certificate: Path | None = Field(None, description="PEM file of this process's certificate.")
+    tls_key: Path | None = Field(None, description="PEM file of this process's key; may be the same file.")
+    gateway_certificates: Literal["required", "optional"] = Field(
+        "required", description="Whether whoever asks the gateway over TLS has to show a certificate."
+    )
+
     kafka_bootstrap: str | None = Field(
         None, description="host:port,... of an existing Kafka; none: the embedded broker."
     )
-    kafka_tls_ca: Path | None = Field(None, description="PEM file of the CA; set: TLS with client certificates.")
-    kafka_tls_certificate: Path | None = Field(None, description="PEM file of this service's certificate.")
-    kafka_tls_key: Path | None = Field(None, description="PEM file of this service's key.")
+    kafka_tls_ca: Path | None = Field(
+        None, description="PEM file of the brokers' CA, where it is another; none: the files of CONTROLPLANE_TLS_*."
+    )
+    kafka_tls_certificate: Path | None = Field(
+        None, description="PEM file of this service's certificate for the brokers."
+    )
+    kafka_tls_key: Path | None = Field(None, description="PEM file of this service's key for the brokers.")
     kafka_replication: Count = Field(1, description="Replicas of each topic, when topics are made.")
     partitions_jobs: Count = Field(
         8, description="Partitions of submissions, progress and jobs; fixed when topics are made."
@@ -81,6 +111,37 @@ class Settings(BaseSettings):
         "INFO", description="Least severe log line written."
     )
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for programs.")
+
+    @model_validator(mode="after")
+    def _whole_identities(self) -> Self:
+        """Refuse an identity of which a part is missing: half of TLS is none."""
+        for prefix in ("tls", "kafka_tls"):
+            found = [getattr(self, f"{prefix}_{part}") is not None for part in ("ca", "certificate", "key")]
+            if any(found) and not all(found):
+                variables = f"CONTROLPLANE_{prefix.upper()}"
+                raise ValueError(f"Expected all three of {variables}_CA, _CERTIFICATE and _KEY, or none.")
+        return self
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """The identity with which this process speaks TLS; None: it does not."""
+        return _files(self.tls_ca, self.tls_certificate, self.tls_key)
+
+    @property
+    def kafka_tls(self) -> TlsFiles | None:
+        """The identity that this process shows to the brokers; None: it speaks to them in plain text."""
+        return _files(self.kafka_tls_ca, self.kafka_tls_certificate, self.kafka_tls_key) or self.tls
+
+    @property
+    def certificates(self) -> Path:
+        """The folder of the certificates of the stack on this machine."""
+        return self.certificates_dir or self.data_dir / "certificates"
+
+
+def _files(ca: Path | None, certificate: Path | None, key: Path | None) -> TlsFiles | None:
+    if ca is None or certificate is None or key is None:
+        return None
+    return TlsFiles(ca=ca, certificate=certificate, key=key)
 
 
 @cache

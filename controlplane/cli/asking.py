@@ -43,22 +43,19 @@ def examples(*lines: str) -> str:
     return "\n\n".join(["[bold]Examples[/]", *(f"[dim]$[/] [cyan]{escape(line)}[/]" for line in lines)])
 
 
-def gateway_url(gateway: str | None) -> str:
-    """Return the URL that was given, or that of the stack that runs in the data folder, or that of the settings."""
-    from controlplane.local.stack import find_running
-    from controlplane.settings import settings
-
-    if gateway:
-        return gateway
-    running = find_running(settings().data_dir)
-    return running.addresses.get("gateway", settings().gateway_url) if running else settings().gateway_url
-
-
 def client_of(gateway: str | None) -> Any:
-    """Return a client of the gateway."""
+    """Return a client of the gateway, with the certificate of the settings or that of the stack that runs in the data folder."""
+    from controlplane.cli.finding import found_settings
     from controlplane.client import Client
 
-    return Client(gateway_url(gateway))
+    chosen = found_settings()
+    try:
+        return Client(gateway or chosen.gateway_url, tls=chosen.tls)
+    except OSError as error:
+        fail(
+            f"Expected the certificate in {chosen.tls_certificate} and its authority to be readable, but: {error}.",
+            code=2,
+        )
 
 
 def ask(gateway: str | None, as_json: bool, work: Callable[[Any], T]) -> T:

@@ -6,18 +6,15 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from controlplane.local.stack import find_running
+from controlplane.cli.finding import found_settings
+from controlplane.events.catalog import Service
 from controlplane.log.connection import LogConnection
-from controlplane.settings import settings
 from controlplane.truthcore_projector.replay import Verdict, verify
 
 
 def log_connection() -> LogConnection:
     """Return the connection that the settings name, or that of the stack that runs in the data folder."""
-    chosen = settings()
-    if chosen.kafka_bootstrap is None and (running := find_running(chosen.data_dir)):
-        chosen = chosen.model_copy(update={"kafka_bootstrap": running.kafka_bootstrap})
-    return LogConnection.from_settings(chosen)
+    return LogConnection.from_settings(found_settings(Service.AUDITOR))
 
 
 def verify_live(client: Any, *, quiet: bool, connection: LogConnection | None = None) -> Verdict:

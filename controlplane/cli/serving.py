@@ -12,19 +12,29 @@ from controlplane.cli.asking import DataDir, Json, fail
 PANEL = "Run it"
 
 
-def up(data_dir: DataDir = None, agents: Annotated[int, typer.Option(min=1, help="JobForge processes.")] = 1) -> None:
+def up(
+    data_dir: DataDir = None,
+    agents: Annotated[int, typer.Option(min=1, help="JobForge processes.")] = 1,
+    secure: Annotated[
+        bool | None,
+        typer.Option("--secure/--plain", help="TLS with client certificates and least rights everywhere; default: CONTROLPLANE_SECURE."),
+    ] = None,
+) -> None:
     """Start everything on this machine: broker, store, JobForge, TruthCore, gateway and console. Ctrl-C stops it."""
     from controlplane.cli.stack import SystemStack
     from controlplane.local.errors import EmbeddedStackError
     from controlplane.settings import settings
 
-    folder = data_dir or settings().data_dir
+    chosen = settings() if secure is None else settings().model_copy(update={"secure": secure})
+    folder = data_dir or chosen.data_dir
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     print(f"Starting in {folder} (the first time, Kafka is downloaded: about 45 MB).")
     try:
-        with SystemStack(settings(), folder, agents=agents) as stack:
+        with SystemStack(chosen, folder, agents=agents) as stack:
             print(f"\n  console   {stack.gateway_url}/console/\n  HTTP      {stack.gateway_url}/docs")
             print(f"  Kafka     {stack.kafka_bootstrap}\n  logs      {folder / 'logs'}\n")
+            if stack.certificates:
+                print(f"  TLS       {stack.certificates} (the commands find their certificate there by themselves)\n")
             print(
                 "Start a runner in another terminal:  controlplane runner package.module:runner\nCtrl-C stops everything."
             )
@@ -64,16 +74,12 @@ def runner(
     slots: Annotated[int | None, typer.Option(min=1, help="Attempts at once, instead of what the runner says.")] = None,
 ) -> None:
     """Run a runner process: your handlers, on the stack that runs here or on the one that the settings name."""
-    from controlplane.local.stack import find_running
+    from controlplane.cli.finding import Service, found_settings
     from controlplane.log.connection import LogUnavailable, LogUnconfigured
     from controlplane.runner.service import CapabilityInvalid, RunnerMissing, run
-    from controlplane.settings import settings
 
-    chosen = settings()
-    if chosen.kafka_bootstrap is None and (running := find_running(chosen.data_dir)):
-        chosen = chosen.model_copy(update={"kafka_bootstrap": running.kafka_bootstrap})
     try:
-        run(chosen, place, slots=slots)
+        run(found_settings(Service.RUNNER), place, slots=slots)
     except (RunnerMissing, CapabilityInvalid, LogUnconfigured, LogUnavailable) as error:
         fail(str(error), code=2)
 

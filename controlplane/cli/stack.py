@@ -1,5 +1,6 @@
 """The whole system on this machine: the embedded servers, or those that are configured, and the services beside them."""
 
+import asyncio
 import os
 import sys
 import urllib.error
@@ -9,18 +10,29 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from controlplane.client import Client
+from controlplane.events.catalog import Service
 from controlplane.local.ports import choose_port
 from controlplane.local.process import Child
 from controlplane.local.stack import EmbeddedStack
-from controlplane.settings import Settings
+from controlplane.log.access import bring_about
+from controlplane.log.connection import LogConnection
+from controlplane.log.topics import ensure_topics
+from controlplane.security.certificates import ADMIN, tls_files
+from controlplane.security.permissions import grants, is_ours, store_users
+from controlplane.settings import Settings, TlsFiles
+from controlplane.tls import client_context
 
 PROBE_SECONDS: Final = 2.0
+STORE_USERS: Final = (ADMIN, *(user.name for user in store_users()))
+"""Who is told where the schedule store is."""
 
 
-def answers(url: str) -> str | None:
+def answers(url: str, tls: TlsFiles | None = None) -> str | None:
     """Return None when a service is ready at a URL, or what was found instead."""
+    context = client_context(tls) if tls else None
     try:
-        with urllib.request.urlopen(url, timeout=PROBE_SECONDS) as response:  # noqa: S310 -- our own http URL
+        with urllib.request.urlopen(url, timeout=PROBE_SECONDS, context=context) as response:  # noqa: S310 -- our own URL
             return None if response.status == 200 else f"it answered {response.status}"
     except (urllib.error.URLError, OSError) as error:
         return str(error)
@@ -35,9 +47,12 @@ class SystemStack:
         self._data_dir = data_dir
         self._agents = agents
         self._free_ports = free_ports
+        self.certificates = (settings.certificates_dir or data_dir / "certificates") if settings.secure else None
+        """Folder of the identities with which everything here is spoken to; None: plain text."""
         self.embedded = EmbeddedStack(
-            data_dir, with_kafka=settings.kafka_bootstrap is None, with_valkey=settings.redis_url is None
-        )
+            data_dir, with_kafka=settings.kafka_bootstrap is None, with_valkey=settings.redis_url is None,
+            certificates=self.certificates, namespace=settings.redis_namespace,
+        )  # fmt: skip
         self.gateway_url = ""
         self.truthcore_url = ""
         self.kafka_bootstrap = ""
@@ -59,47 +74,79 @@ class SystemStack:
         """Stop everything, in reverse order."""
         self.embedded.stop()
 
-    def environment(self) -> dict[str, str]:
-        """Return the variables that lead a process of this machine to this stack."""
-        redis = self._settings.redis_url
-        return {
+    def tls(self, identity: str = ADMIN) -> TlsFiles | None:
+        """Return the files of an identity of this stack; None when it speaks plain text."""
+        return tls_files(self.certificates.absolute(), identity) if self.certificates else None
+
+    def client(self, identity: str = ADMIN) -> Client:
+        """Return a client of the gateway."""
+        return Client(self.gateway_url, tls=self.tls(identity))
+
+    def connection(self, identity: str = ADMIN) -> LogConnection:
+        """Return the connection of an identity to the log."""
+        return LogConnection(bootstrap=self.kafka_bootstrap, tls=self._settings.kafka_tls or self.tls(identity))
+
+    def environment(self, identity: str = ADMIN) -> dict[str, str]:
+        """Return the variables that lead a process of this machine to this stack, as an identity of it."""
+        variables = {
             "CONTROLPLANE_KAFKA_BOOTSTRAP": self.kafka_bootstrap,
-            "CONTROLPLANE_REDIS_URL": redis.get_secret_value() if redis else self.embedded.redis_url,
             "CONTROLPLANE_DATA_DIR": str(self._data_dir),
             "CONTROLPLANE_GATEWAY_URL": self.gateway_url,
             "CONTROLPLANE_TRUTHCORE_URLS": self.truthcore_url,
         }
+        if identity in STORE_USERS:
+            redis = self._settings.redis_url
+            variables["CONTROLPLANE_REDIS_URL"] = (
+                redis.get_secret_value() if redis else self.embedded.redis_url_of(identity)
+            )
+        if tls := self.tls(identity):
+            variables |= {
+                "CONTROLPLANE_TLS_CA": str(tls.ca),
+                "CONTROLPLANE_TLS_CERTIFICATE": str(tls.certificate),
+                "CONTROLPLANE_TLS_KEY": str(tls.key),
+            }
+        return variables
 
     def _start_services(self) -> None:
         settings = self._settings
         self.kafka_bootstrap = settings.kafka_bootstrap or self.embedded.kafka_bootstrap
+        if self.certificates is not None:
+            asyncio.run(self._let_in())
         gateway = choose_port(None) if self._free_ports else settings.gateway_port
         truthcore = choose_port(None) if self._free_ports else settings.truthcore_port
-        self.gateway_url = f"http://{settings.gateway_host}:{gateway}"
-        self.truthcore_url = f"http://{settings.truthcore_host}:{truthcore}"
+        scheme = "https" if self.certificates else "http"
+        self.gateway_url = f"{scheme}://{settings.gateway_host}:{gateway}"
+        self.truthcore_url = f"{scheme}://{settings.truthcore_host}:{truthcore}"
         ports = {"CONTROLPLANE_GATEWAY_PORT": str(gateway), "CONTROLPLANE_TRUTHCORE_PORT": str(truthcore)}
         self._service("truthcore", ports, f"{self.truthcore_url}/health/live")
         for number in range(self._agents):
             health = choose_port(None)
             name = "jobforge" if number == 0 else f"jobforge-{number + 1}"
             variables = {"CONTROLPLANE_HEALTH_PORT": str(health)}
-            self._service(name, variables, f"http://{settings.health_host}:{health}/health/ready")
+            self._service(name, variables, f"{scheme}://{settings.health_host}:{health}/health/ready")
         self._service("gateway", ports, f"{self.gateway_url}/health/live")
         health = choose_port(None)
         self._service(
-            "notary", {"CONTROLPLANE_HEALTH_PORT": str(health)}, f"http://{settings.health_host}:{health}/health/live"
+            "notary",
+            {"CONTROLPLANE_HEALTH_PORT": str(health)},
+            f"{scheme}://{settings.health_host}:{health}/health/live",
         )
         self.embedded.supervisor.wait_ready()
         self.embedded.publish("gateway", self.gateway_url)
         self.embedded.publish("truthcore", self.truthcore_url)
 
+    async def _let_in(self) -> None:
+        """Give each service its rights, and make the topics, which no service may."""
+        await bring_about(self.connection(), grants(), is_ours)
+        await ensure_topics(self.connection(), self._settings)
+
     def _service(self, name: str, variables: Mapping[str, str], url: str) -> None:
         argv = [sys.executable, "-m", "controlplane.cli.main", "service", name.partition("-")[0]]
-        self.services[name] = self._add(name, argv, variables, url)
+        self.services[name] = self._add(name, argv, name.partition("-")[0], variables, url)
 
-    def _add(self, name: str, argv: list[str], variables: Mapping[str, str], url: str | None) -> Child:
-        probe = (lambda: answers(url)) if url else (lambda: None)
-        environment = {**self.environment(), **variables, "PYTHONPATH": _python_path()}
+    def _add(self, name: str, argv: list[str], identity: str, variables: Mapping[str, str], url: str | None) -> Child:
+        probe = (lambda: answers(url, self.tls())) if url else (lambda: None)
+        environment = {**self.environment(identity), **variables, "PYTHONPATH": _python_path()}
         return self.embedded.supervisor.add(name, argv, environment, ready=probe)
 
     def add_runner(self, name: str, place: str, *, slots: int | None = None) -> Child:
@@ -107,7 +154,7 @@ class SystemStack:
         argv = [sys.executable, "-m", "controlplane.cli.main", "runner", place]
         if slots is not None:
             argv += ["--slots", str(slots)]
-        child = self.services[name] = self._add(name, argv, {}, None)
+        child = self.services[name] = self._add(name, argv, Service.RUNNER, {}, None)
         return child
 
 

@@ -24,7 +24,9 @@ from controlplane.client import calls
 from controlplane.client.calls import Call, Reading, SubmitOptions, TruthQuery
 from controlplane.client.errors import ControlPlaneError
 from controlplane.client.http import DEFAULT_URL, FIRST_LOOK_SECONDS, LOOK_SECONDS, REQUEST_SECONDS
+from controlplane.client.identity import verification
 from controlplane.client.tables import Rows, Truths
+from controlplane.settings import TlsFiles
 
 T = TypeVar("T")
 
@@ -112,10 +114,15 @@ class AsyncClient:
         url: str = DEFAULT_URL,
         *,
         timeout: float = REQUEST_SECONDS,
+        tls: TlsFiles | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """Prepare a client; nothing is asked yet. `timeout` is in seconds, per request; `transport` carries requests another way."""
-        self._http = httpx.AsyncClient(base_url=url, timeout=timeout, transport=transport)
+        """Prepare a client; nothing is asked yet. `timeout` is in seconds, per request; `transport` carries requests another way.
+
+        At an https URL the client shows the certificate of `tls`, or the one that CONTROLPLANE_TLS_* names.
+        """
+        verify = verification(url, tls)
+        self._http = httpx.AsyncClient(base_url=url, timeout=timeout, transport=transport, verify=verify)
 
     async def __aenter__(self) -> Self:
         """Return the client."""

@@ -22,7 +22,9 @@ from controlplane.api.scheduling import JobLogLine, LimitsAnswer
 from controlplane.client import calls
 from controlplane.client.calls import Call, Reading, SubmitOptions, TruthQuery
 from controlplane.client.errors import ControlPlaneError
+from controlplane.client.identity import verification
 from controlplane.client.tables import Rows, Truths
+from controlplane.settings import TlsFiles
 
 T = TypeVar("T")
 
@@ -111,10 +113,18 @@ class Client:
     """A synchronous client of one gateway; use it as a context manager, or `close` it. Threads may share it."""
 
     def __init__(
-        self, url: str = DEFAULT_URL, *, timeout: float = REQUEST_SECONDS, transport: httpx.BaseTransport | None = None
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        timeout: float = REQUEST_SECONDS,
+        tls: TlsFiles | None = None,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """Prepare a client; nothing is asked yet. `timeout` is in seconds, per request; `transport` carries requests another way."""
-        self._http = httpx.Client(base_url=url, timeout=timeout, transport=transport)
+        """Prepare a client; nothing is asked yet. `timeout` is in seconds, per request; `transport` carries requests another way.
+
+        At an https URL the client shows the certificate of `tls`, or the one that CONTROLPLANE_TLS_* names.
+        """
+        self._http = httpx.Client(base_url=url, timeout=timeout, transport=transport, verify=verification(url, tls))
 
     def __enter__(self) -> Self:
         """Return the client."""

@@ -21,6 +21,7 @@ from controlplane.events.types import Content, JobSubmitted, LogPosition
 from controlplane.log.connection import LogConnection
 from controlplane.log.producer import LogProducer
 from controlplane.log.reader import LogReader
+from controlplane.settings import settings
 
 INLINE_LIMIT_BYTES: Final = 256 * 1024
 READ_SECONDS: Final = 1.0
@@ -64,11 +65,13 @@ class LogClient:
     """An asynchronous client without a gateway: for services that may write `submissions` and read `jobs`."""
 
     def __init__(self, connection: LogConnection | str, *, contents: ContentStore | None = None) -> None:
-        """Prepare a client of the brokers at `host:port,...`, or as a connection with certificates names them.
+        """Prepare a client of the brokers at `host:port,...`, with the certificate that CONTROLPLANE_TLS_* names, or of a connection.
 
         Payloads above the limit of the log are kept in `contents`, which has to be the store that the runners use.
         """
-        self._connection = LogConnection(bootstrap=connection) if isinstance(connection, str) else connection
+        if isinstance(connection, str):
+            connection = LogConnection(bootstrap=connection, tls=settings().kafka_tls)
+        self._connection = connection
         self._producer = LogProducer(self._connection, service=Service.CLIENT)
         self._contents = contents
 

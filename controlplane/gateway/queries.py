@@ -8,6 +8,8 @@ from fastapi.responses import Response
 
 from controlplane.api import activity, lineage, models, scheduling, truths
 from controlplane.api.problems import refused
+from controlplane.settings import TlsFiles
+from controlplane.tls import client_context
 
 ANSWER_WITHIN_SECONDS: Final = 40.0
 _KEPT_HEADERS: Final = ("content-type", "retry-after")
@@ -39,9 +41,12 @@ PATHS: Final[tuple[tuple[str, str, Any, str], ...]] = (
 class TruthCores:
     """The TruthCore replicas, asked in order: the first that can be reached answers."""
 
-    def __init__(self, urls: str) -> None:
-        """Prepare clients of the comma-separated URLs."""
-        self._clients = [httpx.AsyncClient(base_url=url, timeout=ANSWER_WITHIN_SECONDS) for url in urls.split(",")]
+    def __init__(self, urls: str, tls: TlsFiles | None = None) -> None:
+        """Prepare clients of the comma-separated URLs, which show this certificate."""
+        verify = client_context(tls) if tls else True
+        self._clients = [
+            httpx.AsyncClient(base_url=url, timeout=ANSWER_WITHIN_SECONDS, verify=verify) for url in urls.split(",")
+        ]
 
     async def close(self) -> None:
         """Disconnect."""

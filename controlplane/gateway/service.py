@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 
 import uvicorn
@@ -21,6 +22,7 @@ from controlplane.gateway.queries import TruthCores, add_queries
 from controlplane.log.connection import LogConnection
 from controlplane.log.producer import LogProducer
 from controlplane.log.topics import ensure_topics
+from controlplane.security.serving import server_config
 from controlplane.settings import Settings
 from controlplane.telemetry.health import Dependency, State, health_routes
 from controlplane.telemetry.logs import configure_logging
@@ -45,7 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.door = submissions.Door(producer, capabilities, store, governance)
         app.state.governance = governance
         app.state.connection = connection
-        app.state.truthcores = TruthCores(settings.truthcore_urls)
+        app.state.truthcores = TruthCores(settings.truthcore_urls, settings.tls)
         yield
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
@@ -82,8 +84,9 @@ def create_app(settings: Settings) -> FastAPI:
 def run(settings: Settings) -> None:
     """Run the gateway until it is told to stop."""
     configure_logging(settings, "gateway")
-    config = uvicorn.Config(
-        create_app(settings), host=settings.gateway_host, port=settings.gateway_port, log_config=None, access_log=False,
+    clients = ssl.CERT_REQUIRED if settings.gateway_certificates == "required" else ssl.CERT_OPTIONAL
+    config = server_config(
+        create_app(settings), settings.tls, clients=clients, host=settings.gateway_host, port=settings.gateway_port,
         timeout_graceful_shutdown=5, timeout_keep_alive=30, h11_max_incomplete_event_size=64 * 1024,
     )  # fmt: skip
     uvicorn.Server(config).run()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
+from urllib.parse import urlencode
 
 import redis
 import uvloop
@@ -28,8 +29,9 @@ from controlplane.log.connection import LogConnection, LogUnavailable
 from controlplane.log.producer import LogProducer
 from controlplane.log.topics import ensure_topics
 from controlplane.log.transport import batch_app, run_app
-from controlplane.settings import Settings
-from controlplane.telemetry.health import Dependency, State, health_app, serving
+from controlplane.security.serving import serving
+from controlplane.settings import Settings, TlsFiles
+from controlplane.telemetry.health import Dependency, State, health_app
 from controlplane.telemetry.logs import configure_logging
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,17 @@ def load_policy(place: str) -> Policy:
     return policy
 
 
+def store_url(url: str, tls: TlsFiles | None) -> str:
+    """Return the URL of the schedule store with this process's identity for rediss://, where the URL names no files itself.
+
+    The client reads the files for each connection, so a renewed certificate needs no restart.
+    """
+    if tls is None or not url.startswith("rediss://") or "ssl_" in url:
+        return url
+    files = urlencode({"ssl_ca_certs": tls.ca, "ssl_certfile": tls.certificate, "ssl_keyfile": tls.key})
+    return f"{url}{'&' if '?' in url else '?'}{files}"
+
+
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Run one instance until `stop` is set, or until it has to start over.
 
@@ -65,7 +78,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     counts = await ensure_topics(connection, settings)
     instance = random_id()[:8]
     group = "controlplane.jobforge"
-    store = Store(settings.redis_url.get_secret_value(), settings.redis_namespace, instance)
+    store = Store(store_url(settings.redis_url.get_secret_value(), settings.tls), settings.redis_namespace, instance)
     producer = LogProducer(connection, service=Service.JOBFORGE, partitions=counts, instance=instance)
     outbox = Outbox(producer, store, instance)
     metrics = Metrics(REGISTRY)
@@ -101,6 +114,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 health_app("jobforge", {"redis": redis_state, "partitions": partitions_state}),
                 settings.health_host,
                 settings.health_port,
+                settings.tls,
             )
         )
         app = batch_app(

@@ -33,6 +33,8 @@ class StackRecord(msgspec.Struct, frozen=True, kw_only=True):
     ports: dict[str, int] = {}
     addresses: dict[str, str] = {}
     children: dict[str, ChildMark] = {}
+    certificates: str | None = None
+    """Folder of the certificates with which everything here is spoken to; none: plain text."""
 
 
 class HeldFolder:

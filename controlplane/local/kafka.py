@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from controlplane.local.java import FORMAT_WITHIN_SECONDS, Java, run_to_end
+from controlplane.security.certificates import ADMIN, BROKER
 
 HEAP_MIB: Final = 512
 # A broker that was killed may register again only when its old session has ended: this bounds its way back.
@@ -38,6 +39,11 @@ class NodeTls(msgspec.Struct, frozen=True, kw_only=True):
 
     keystore: Path
     truststore: Path
+
+
+def node_tls(certificates: Path) -> NodeTls:
+    """Return the files of a broker in a folder of certificates."""
+    return NodeTls(keystore=certificates / f"{BROKER}.pem", truststore=certificates / "ca.pem")
 
 
 class KafkaNode(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +78,7 @@ class KafkaCluster(msgspec.Struct, frozen=True, kw_only=True):
 
     nodes: tuple[KafkaNode, ...]
     cluster_id: str = msgspec.field(default_factory=random_uuid)
-    super_users: tuple[str, ...] = ("broker",)
+    super_users: tuple[str, ...] = (BROKER, ADMIN)
 
     @property
     def bootstrap(self) -> str:

@@ -24,12 +24,14 @@ from controlplane.local.folder import (
     read_record,
 )
 from controlplane.local.java import java_environment
-from controlplane.local.kafka import KafkaCluster, KafkaNode
+from controlplane.local.kafka import KafkaCluster, KafkaNode, node_tls
 from controlplane.local.ports import choose_port, is_free, wait_until_free
 from controlplane.local.process import ON_CRASH, Child, Restart
 from controlplane.local.supervisor import Supervisor
 from controlplane.local.training import ready_java
 from controlplane.local.valkey import ValkeyNode
+from controlplane.security.certificates import ensure_certificates
+from controlplane.security.permissions import NAMESPACE, store_users
 
 PLATFORMS: Final = ("linux", "darwin")
 SOCKET_PATH_LIMIT_BYTES: Final = 100  # Linux allows 107, macOS 103.
@@ -105,10 +107,23 @@ class EmbeddedStack:
     """Kafka and Valkey of one data folder, and the supervisor that runs them and whatever else is added to it."""
 
     def __init__(
-        self, data_dir: Path, *, restart: Restart = ON_CRASH, with_kafka: bool = True, with_valkey: bool = True
+        self,
+        data_dir: Path,
+        *,
+        restart: Restart = ON_CRASH,
+        with_kafka: bool = True,
+        with_valkey: bool = True,
+        certificates: Path | None = None,
+        namespace: str = NAMESPACE,
     ) -> None:
-        """Prepare a stack; nothing runs before `start`."""
+        """Prepare a stack; nothing runs before `start`.
+
+        With a folder of certificates the broker speaks TLS, asks for client certificates, and lets in only what access rules allow, and
+        Valkey gives each user only the commands that it needs on the keys of this namespace.
+        """
         self.data_dir = Path(data_dir).absolute()
+        self.certificates = None if certificates is None else Path(certificates).absolute()
+        self._store_users = () if certificates is None else store_users(namespace)
         self.restart = restart
         self.supervisor = Supervisor(log_folder=self.data_dir / "logs", changed=self._record)
         self._with_kafka, self._with_valkey = with_kafka, with_valkey
@@ -140,6 +155,10 @@ class EmbeddedStack:
         """Valkey's URL through its Unix socket; it holds the password."""
         return _running(self._valkey_node, "Valkey").url
 
+    def redis_url_of(self, user: str) -> str:
+        """Valkey's URL for one user; without users that of everybody. It holds the password."""
+        return _running(self._valkey_node, "Valkey").url_of(user)
+
     @property
     def redis_tcp_url(self) -> str:
         """Valkey's URL through its loopback port; it holds the password."""
@@ -165,7 +184,12 @@ class EmbeddedStack:
             if before.supervisor_pid is not None:  # It did not stop in order.
                 end_leftovers(before)
                 wait_until_free(before.ports.values(), LET_GO_WITHIN_SECONDS)
-            self._record_now = StackRecord(supervisor_pid=os.getpid(), started_at=now_text(), ports=before.ports)
+            self._record_now = StackRecord(
+                supervisor_pid=os.getpid(), started_at=now_text(), ports=before.ports,
+                certificates=None if self.certificates is None else str(self.certificates),
+            )  # fmt: skip
+            if self.certificates is not None:
+                ensure_certificates(self.certificates)
             if self._with_valkey:
                 self._begin_valkey()
             if self._with_kafka:
@@ -204,8 +228,9 @@ class EmbeddedStack:
         port = choose_port(self._record_now.ports.get("valkey"))
         folder = self.data_dir / "valkey"
         node = ValkeyNode(
-            folder=folder, unix_socket=socket_path(self.data_dir), port=port, password=valkey.kept_password(folder)
-        )
+            folder=folder, unix_socket=socket_path(self.data_dir), port=port, password=valkey.kept_password(folder),
+            users=self._store_users,
+        )  # fmt: skip
         self._remember(ports={"valkey": port}, addresses={"valkey": f"{node.host}:{port}"})
         child = self.supervisor.add(
             "valkey",
@@ -236,8 +261,9 @@ class EmbeddedStack:
         client_port = choose_port(remembered.get("kafka"), taken)
         controller_port = choose_port(remembered.get("kafka_controller"), (*taken, client_port))
         return KafkaNode(
-            node_id=1, client_port=client_port, controller_port=controller_port, folder=self.data_dir / "kafka"
-        )
+            node_id=1, client_port=client_port, controller_port=controller_port, folder=self.data_dir / "kafka",
+            tls=None if self.certificates is None else node_tls(self.certificates),
+        )  # fmt: skip
 
     def _begin_kafka(self, node: KafkaNode) -> None:
         cluster = KafkaCluster(nodes=(node,))
@@ -288,6 +314,8 @@ class RunningStack(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: str | None
     addresses: dict[str, str]
     children: dict[str, int]
+    certificates: Path | None
+    """Folder of the certificates that it is spoken to with; None: plain text."""
 
 
 def find_running(data_dir: Path) -> RunningStack | None:
@@ -304,6 +332,7 @@ def find_running(data_dir: Path) -> RunningStack | None:
             unix_socket=socket_path(folder),
             port=record.ports["valkey"],
             password=valkey.kept_password(valkey_folder),
+            users=() if record.certificates is None else store_users(NAMESPACE),
         ).url
     return RunningStack(
         supervisor_pid=record.supervisor_pid,
@@ -312,6 +341,7 @@ def find_running(data_dir: Path) -> RunningStack | None:
         redis_url=redis_url,
         addresses=record.addresses,
         children={name: child.pid for name, child in record.children.items()},
+        certificates=None if record.certificates is None else Path(record.certificates),
     )
 
 

@@ -2,6 +2,7 @@
 
 import secrets
 import shutil
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -11,6 +12,8 @@ import redis
 
 from controlplane.local.errors import MissingDependency
 from controlplane.local.folder import write_private
+from controlplane.security.certificates import ADMIN
+from controlplane.security.permissions import ADMIN_RULE, NOBODY_RULE, StoreUser
 
 PROBE_SECONDS: Final = 1.0
 REWRITE_FROM_MIB: Final = 64
@@ -24,16 +27,28 @@ class ValkeyNode(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     password: str
     host: str = "127.0.0.1"
+    users: tuple[StoreUser, ...] = ()
+    """With users each has only its keys and commands, `admin` has all, and whoever names no user has nothing."""
 
     @property
     def url(self) -> str:
-        """The URL that redis clients connect with; it holds the password."""
-        return f"unix://:{quote(self.password, safe='')}@{self.unix_socket}?db=0"
+        """The URL that redis clients connect with, as administrator when there are users; it holds the password."""
+        return f"unix://{self._credentials}@{self.unix_socket}?db=0"
 
     @property
     def tcp_url(self) -> str:
         """The same server through its loopback port; it holds the password."""
-        return f"redis://:{quote(self.password, safe='')}@{self.host}:{self.port}/0"
+        return f"redis://{self._credentials}@{self.host}:{self.port}/0"
+
+    @property
+    def _credentials(self) -> str:
+        return f"{ADMIN if self.users else ''}:{quote(self.password, safe='')}"
+
+    def url_of(self, name: str) -> str:
+        """Return the URL with which a user connects; without users that of everybody."""
+        if not any(user.name == name for user in self.users):
+            return self.url
+        return f"unix://{name}:{quote(kept_password(self.folder, name), safe='')}@{self.unix_socket}?db=0"
 
 
 def valkey_configuration(node: ValkeyNode) -> str:
@@ -43,7 +58,6 @@ def valkey_configuration(node: ValkeyNode) -> str:
         "port": node.port,
         "unixsocket": _quoted(node.unix_socket),
         "unixsocketperm": "700",
-        "requirepass": _quoted(node.password),
         "dir": _quoted(node.folder / "data"),
         "daemonize": "no",
         "databases": 16,
@@ -57,7 +71,17 @@ def valkey_configuration(node: ValkeyNode) -> str:
         "aof-load-truncated": "yes",
         "maxmemory-policy": "noeviction",
     }
-    return "".join(f"{name} {value}\n" for name, value in settings.items())
+    lines = [f"{name} {value}" for name, value in settings.items()]
+    if node.users:
+        lines += [NOBODY_RULE, ADMIN_RULE.format(password_hash=_hashed(node.password))]
+        lines += [user.rule(_hashed(kept_password(node.folder, user.name))) for user in node.users]
+    else:
+        lines.append(f"requirepass {_quoted(node.password)}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _hashed(password: str) -> str:
+    return sha256(password.encode()).hexdigest()
 
 
 def _quoted(value: object) -> str:
@@ -84,9 +108,9 @@ def valkey_executable() -> Path:
         raise MissingDependency(f"Expected a Valkey server for this platform, but {error}") from error
 
 
-def kept_password(folder: Path) -> str:
-    """Return the password kept in the folder, making one on the first call; only the owner may read the file."""
-    path = folder / "password"
+def kept_password(folder: Path, user: str | None = None) -> str:
+    """Return the password kept in the folder, or that of a user, making one on the first call; only the owner may read the file."""
+    path = folder / ("password" if user is None else f"password-{user}")
     folder.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         write_private(path, secrets.token_urlsafe(24))

@@ -1,7 +1,5 @@
 """How a service reaches the brokers: addresses, and certificates when security is on."""
 
-import ssl
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -13,19 +11,14 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
-from controlplane.settings import Settings
+from controlplane.settings import Settings, TlsFiles
+from controlplane.tls import client_context
+
+__all__ = ["LogConnection", "LogRefused", "LogUnavailable", "LogUnconfigured", "TlsFiles", "refusal"]
 
 REFUSALS: Final = (
     AuthenticationFailedError, ClusterAuthorizationFailedError, GroupAuthorizationFailedError, TopicAuthorizationFailedError
 )  # fmt: skip
-
-
-class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """PEM files of one service: the CA that it trusts, its certificate and its key."""
-
-    ca: Path
-    certificate: Path
-    key: Path
 
 
 class LogUnconfigured(ValueError):
@@ -57,29 +50,17 @@ class LogConnection(msgspec.Struct, frozen=True, kw_only=True):
         """Return the connection that the settings name.
 
         Raises:
-            LogUnconfigured: no address is set, or only some of the TLS files are.
+            LogUnconfigured: no address is set.
         """
         if settings.kafka_bootstrap is None:
             raise LogUnconfigured("Expected CONTROLPLANE_KAFKA_BOOTSTRAP to name a Kafka cluster, but it is not set.")
-        files = (settings.kafka_tls_ca, settings.kafka_tls_certificate, settings.kafka_tls_key)
-        match files:
-            case (None, None, None):
-                return cls(bootstrap=settings.kafka_bootstrap)
-            case (Path() as ca, Path() as certificate, Path() as key):
-                tls = TlsFiles(ca=ca, certificate=certificate, key=key)
-                return cls(bootstrap=settings.kafka_bootstrap, tls=tls)
-            case _:
-                raise LogUnconfigured(
-                    "Expected all three of CONTROLPLANE_KAFKA_TLS_CA, _CERTIFICATE and _KEY, or none."
-                )
+        return cls(bootstrap=settings.kafka_bootstrap, tls=settings.kafka_tls)
 
     def security_arguments(self) -> dict[str, Any]:
         """Return the keyword arguments that give an aiokafka client this connection's security."""
         if self.tls is None:
             return {"security_protocol": "PLAINTEXT"}
-        context = ssl.create_default_context(cafile=str(self.tls.ca))
-        context.load_cert_chain(str(self.tls.certificate), str(self.tls.key))
-        return {"security_protocol": "SSL", "ssl_context": context}
+        return {"security_protocol": "SSL", "ssl_context": client_context(self.tls)}
 
     def client_arguments(self) -> dict[str, Any]:
         """Return the keyword arguments that every aiokafka client takes."""

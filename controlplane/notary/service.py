@@ -10,8 +10,9 @@ from controlplane.log.connection import LogConnection, LogUnavailable
 from controlplane.log.topics import ensure_topics
 from controlplane.notary.keys import KeyInvalid, private_key, public_keys_file, publish
 from controlplane.notary.notary import Notary
+from controlplane.security.serving import serving
 from controlplane.settings import Settings
-from controlplane.telemetry.health import Dependency, State, health_app, serving
+from controlplane.telemetry.health import Dependency, State, health_app
 from controlplane.telemetry.logs import configure_logging
 
 AGAIN_SECONDS = 1.0
@@ -57,7 +58,7 @@ async def serve(settings: Settings) -> None:
     async def log() -> Dependency:
         return Dependency(state=State.OK if notary.reading else State.DEGRADED)
 
-    async with serving(health_app("notary", {"log": log}), settings.health_host, settings.health_port):
+    async with serving(health_app("notary", {"log": log}), settings.health_host, settings.health_port, settings.tls):
         await notary.run(stop)
 
 

@@ -18,8 +18,9 @@ from controlplane.runner.joblogs import JobLogHandler
 from controlplane.runner.loading import RunnerMissing, load_runner
 from controlplane.runner.presence import AGAIN_SECONDS
 from controlplane.runner.process import HandlersStuck, RunnerProcess
+from controlplane.security.serving import serving
 from controlplane.settings import Settings
-from controlplane.telemetry.health import health_app, serving
+from controlplane.telemetry.health import health_app
 from controlplane.telemetry.logs import configure_logging
 
 __all__ = ["CapabilityInvalid", "RunnerMissing", "run", "serve"]
@@ -66,8 +67,16 @@ async def _until(
         heartbeat_seconds=settings.heartbeat_seconds, inline_limit_bytes=settings.payload_limit_bytes, target=target,
         registry=REGISTRY,
     )  # fmt: skip
-    async with serving(health_app("runner", process.checks()), settings.health_host, settings.health_port) as port:
-        logger.info("Health and metrics of %s on http://%s:%d.", process.runner_id, settings.health_host, port)
+    async with serving(
+        health_app("runner", process.checks()), settings.health_host, settings.health_port, settings.tls
+    ) as port:
+        logger.info(
+            "Health and metrics of %s on %s://%s:%d.",
+            process.runner_id,
+            "https" if settings.tls else "http",
+            settings.health_host,
+            port,
+        )
         await process.run(stop)
 
 

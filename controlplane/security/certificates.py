@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from controlplane.events.catalog import Service
-from controlplane.log.connection import TlsFiles
+from controlplane.settings import TlsFiles
 
 BROKER: Final = "broker"
 ADMIN: Final = "admin"

@@ -5,13 +5,10 @@ dependency, `/metrics` the Prometheus text format.
 """
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import Final
 
-import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from pydantic import BaseModel
 from starlette.applications import Starlette
@@ -96,23 +93,6 @@ def health_routes(service: str, checks: Mapping[str, Check], registry: Collector
         Route("/health/ready", ready),
         Route("/metrics", metrics),
     ]
-
-
-@asynccontextmanager
-async def serving(app: Starlette, host: str, port: int) -> AsyncIterator[int]:
-    """Serve an application beside the work of this event loop while the block runs; yields the port.
-
-    Raises:
-        OSError: the port is taken.
-    """
-    listener = socket.create_server((host, port))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
-    task = asyncio.create_task(server._serve([listener]), name="health")  # noqa: SLF001 -- serve() would take over the signals
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        server.should_exit = True
-        await task
 
 
 def health_app(service: str, checks: Mapping[str, Check]) -> Starlette:

@@ -6,16 +6,21 @@ import signal
 
 import uvloop
 
+from controlplane.events.catalog import Service
 from controlplane.log.connection import LogConnection, LogUnavailable
 from controlplane.log.topics import ensure_topics
+from controlplane.security.certificates import ADMIN
+from controlplane.security.serving import OnlyPeers, serving
 from controlplane.settings import Settings
-from controlplane.telemetry.health import Dependency, State, serving
+from controlplane.telemetry.health import Dependency, State
 from controlplane.telemetry.logs import configure_logging
 from controlplane.truthcore_projector.http import create_app
 from controlplane.truthcore_projector.projector import Projector
 from controlplane.truthcore_projector.store import Store
 
 AGAIN_SECONDS = 1.0
+ASKED_BY = (Service.GATEWAY, Service.AUDITOR, ADMIN)
+"""Whose certificates may ask for what is known; everybody else asks the gateway."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +52,9 @@ async def serve(settings: Settings) -> None:
         return Dependency(state=State.OK if projector.reading else State.DEGRADED)
 
     app = create_app(store, projector, {"log": log}, lease_seconds=settings.lease_seconds)
-    async with serving(app, settings.truthcore_host, settings.truthcore_port) as port:
+    if settings.tls is not None:
+        app.add_middleware(OnlyPeers, names=ASKED_BY)
+    async with serving(app, settings.truthcore_host, settings.truthcore_port, settings.tls) as port:
         logger.info("TruthCore answers on port %d.", port)
         projecting = asyncio.create_task(projector.run())
         stopping = asyncio.create_task(stop.wait())

@@ -28,7 +28,7 @@ from controlplane.security.certificates import (
     subject_name,
     tls_files,
 )
-from controlplane.security.tls import RenewedFiles, client_context, server_context
+from controlplane.tls import RenewingContext, client_context, server_context
 
 
 def outcomes(folder: Path, **named: object) -> dict[str, Outcome]:
@@ -123,42 +123,64 @@ def test_what_lacks_a_host_is_renewed(tmp_path: Path) -> None:
 def test_a_new_authority_replaces_the_old_without_an_interruption(tmp_path: Path) -> None:
     names = ["gateway", "runner"]
     ensure_certificates(tmp_path, names)
-    files, client_files = tls_files(tmp_path, "gateway"), tls_files(tmp_path, "runner")
-    running, running_client = server_context(files), client_context(client_files)
-    renewed, renewed_client = RenewedFiles(running, files), RenewedFiles(running_client, client_files)
+    running, running_client = (
+        server_context(tls_files(tmp_path, "gateway")),
+        client_context(tls_files(tmp_path, "runner")),
+    )
+    expected = ("runner", "gateway")
 
+    def everybody_meets_everybody() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+        """One side has seen the change and the other not, in both ways; returns both as they are now."""
+        now, client_now = as_now(running), as_now(running_client)
+        for server in (before, now):
+            for client in (client_before, client_now):
+                assert handshake(server, client) == expected
+        return now, client_now
+
+    before, client_before = as_now(running), as_now(running_client)
     announce_authority(tmp_path)
     assert outcomes(tmp_path, names=names) == dict.fromkeys(names, Outcome.KEPT)
-    assert handshake(running, running_client) == ("runner", "gateway")
-    assert renewed.reload()
-    assert not renewed.reload()
-    assert handshake(running, running_client) == (
-        "runner",
-        "gateway",
-    )  # One has loaded the next authority, the other not.
-    assert renewed_client.reload()
-
+    before, client_before = everybody_meets_everybody()
     adopt_authority(tmp_path)
     assert outcomes(tmp_path, names=names) == dict.fromkeys(names, Outcome.RENEWED)
-    assert renewed.reload()
-    assert handshake(running, running_client) == ("runner", "gateway")  # One has its new identity, the other not.
-    assert renewed_client.reload()
-    assert handshake(running, running_client) == ("runner", "gateway")
-
+    before, client_before = everybody_meets_everybody()
     assert retire_authorities(tmp_path) == 1
-    assert handshake(server_context(files), client_context(client_files)) == ("runner", "gateway")
+    everybody_meets_everybody()
+    assert handshake(running, running_client) == expected
+
+
+def as_now(context: ssl.SSLContext) -> ssl.SSLContext:
+    assert isinstance(context, RenewingContext)
+    return context.fresh()
+
+
+def test_a_renewal_that_was_cut_off_leaves_the_identity_in_hand(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ensure_certificates(tmp_path, ["gateway", "runner"])
+    server, client = server_context(tls_files(tmp_path, "gateway")), client_context(tls_files(tmp_path, "runner"))
+    whole = (tmp_path / "gateway.pem").read_bytes()
+    (tmp_path / "gateway.pem").write_bytes(whole[: len(whole) // 2])
+    assert handshake(server, client) == ("runner", "gateway")
+    assert "cannot be used" in caplog.text
+    (tmp_path / "gateway.pem").unlink()
+    assert handshake(server, client) == ("runner", "gateway")
 
 
 def test_a_retired_authority_is_no_longer_trusted(tmp_path: Path) -> None:
     ensure_certificates(tmp_path, ["runner"])
-    before = client_context(tls_files(tmp_path, "runner"))
+    running, before = (
+        server_context(tls_files(tmp_path, "runner")),
+        as_now(client_context(tls_files(tmp_path, "runner"))),
+    )
     announce_authority(tmp_path)
     adopt_authority(tmp_path)
     ensure_certificates(tmp_path, ["runner"])
-    retire_authorities(tmp_path)
     before.load_verify_locations(tmp_path / "ca.pem")
+    assert handshake(running, before) == ("runner", "runner")
+    retire_authorities(tmp_path)
     with pytest.raises(ssl.SSLError, match=r"(?i)certificate verify failed"):
-        handshake(server_context(tls_files(tmp_path, "runner")), before)
+        handshake(running, before)  # The server has been running all along.
 
 
 def test_an_announcement_that_was_cut_off_is_completed_before_it_counts(tmp_path: Path) -> None:
