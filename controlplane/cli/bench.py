@@ -159,12 +159,12 @@ def running(runners: int, agents: int) -> Iterator[tuple[Path, Client, LogConnec
     with (
         tempfile.TemporaryDirectory(prefix="controlplane-bench-") as folder,
         SystemStack(settings(), Path(folder), agents=agents, free_ports=True) as stack,
-        Client(stack.gateway_url) as client,
+        stack.client() as client,
     ):
         for number in range(runners):
             stack.add_runner(f"runner-{number + 1}", RUNNER, slots=SLOTS)
         _wait_for_runners(client, runners)
-        yield Path(folder), client, LogConnection(bootstrap=stack.kafka_bootstrap)
+        yield Path(folder), client, stack.connection()
 
 
 def e2e(jobs: int, runners: int, agents: int) -> dict[str, Any]:

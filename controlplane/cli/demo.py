@@ -44,7 +44,7 @@ def run_demo(data_dir: Path | None, *, as_json: bool) -> int:
         say(f"Up. Console: {system.gateway_url}/console/")
         system.add_runner("parser", "controlplane.demo.parser:runner")
         system.add_runner("scanner", "controlplane.demo.scanner:runner")
-        client = stack.enter_context(Client(system.gateway_url))
+        client = stack.enter_context(system.client())
         return _demonstrate(system, client, as_json=as_json)
 
 
@@ -67,7 +67,7 @@ def _demonstrate(system: SystemStack, client: Client, *, as_json: bool) -> int:
     truths = _truths(client, position)
     conflict = _conflict(client)
     causes = client.why(job="parse-json.decoder")
-    verdict = verify_live(client, quiet=as_json, connection=LogConnection(bootstrap=system.kafka_bootstrap))
+    verdict = verify_live(client, quiet=as_json, connection=system.connection())
     if as_json:
         conclusion = {"audit_agrees": verdict.agrees, "truths": [one.model_dump(mode="json") for one in truths]}
         print(json.dumps(report | conclusion))

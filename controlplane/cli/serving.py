@@ -17,7 +17,10 @@ def up(
     agents: Annotated[int, typer.Option(min=1, help="JobForge processes.")] = 1,
     secure: Annotated[
         bool | None,
-        typer.Option("--secure/--plain", help="TLS with client certificates and least rights everywhere; default: CONTROLPLANE_SECURE."),
+        typer.Option(
+            "--secure/--plain",
+            help="TLS with client certificates and least rights everywhere; default: CONTROLPLANE_SECURE.",
+        ),
     ] = None,
 ) -> None:
     """Start everything on this machine: broker, store, JobForge, TruthCore, gateway and console. Ctrl-C stops it."""

@@ -115,7 +115,7 @@ def test_every_broker_dies_once_under_load_and_nothing_is_lost_or_stops(
         settings = Settings(kafka_bootstrap=cluster.bootstrap)
         with (
             SystemStack(settings, tmp_path / "stack", agents=2, free_ports=True) as stack,
-            Client(stack.gateway_url) as client,
+            stack.client() as client,
         ):
             for number in (1, 2):
                 stack.add_runner(f"runner-{number}", "tests.acceptance.handlers:runner")

@@ -91,13 +91,13 @@ def wait_until_concluded(client: Client, wanted: int) -> None:
 
 @pytest.mark.timeout(400)
 def test_every_acknowledged_job_concludes_once_whatever_is_killed(tmp_path: Path) -> None:
-    with SystemStack(Settings(), tmp_path, agents=2, free_ports=True) as stack, Client(stack.gateway_url) as client:
+    with SystemStack(Settings(), tmp_path, agents=2, free_ports=True) as stack, stack.client() as client:
         for number in (1, 2):
             stack.add_runner(f"runner-{number}", "tests.acceptance.handlers:runner")
         while len(client.runners().runners) < 2:
             time.sleep(0.1)
         time.sleep(1.0)
-        connection = LogConnection(bootstrap=stack.kafka_bootstrap)
+        connection = stack.connection()
         acknowledged = asyncio.run(crash_everything(stack, connection))
         wait_until_concluded(client, len(acknowledged))
         _, conclusions, steps = asyncio.run(read_back(connection))

@@ -49,7 +49,7 @@ def run_jobs(stack: SystemStack, client: Client, name: str) -> None:
 
 def before_the_disaster(folder: Path, anchors: Path, proof: Path) -> DigestAnswer:
     """Run jobs, keep the last checkpoints and a proof elsewhere, stop; returns the digest of what was known."""
-    with SystemStack(Settings(), folder, free_ports=True) as stack, Client(stack.gateway_url) as client:
+    with SystemStack(Settings(), folder, free_ports=True) as stack, stack.client() as client:
         run_jobs(stack, client, "before")
         [concluded] = [one for one in client.job_events("before-7") if one.event_type == "JobCompleted"]
         done = until(
@@ -78,8 +78,8 @@ def test_a_copied_folder_starts_elsewhere_and_knows_the_same(tmp_path: Path, mon
     known = before_the_disaster(tmp_path / "first", anchors, proof)
     shutil.copytree(tmp_path / "first", tmp_path / "second")
     shutil.rmtree(tmp_path / "first")
-    with SystemStack(Settings(), tmp_path / "second", free_ports=True) as stack, Client(stack.gateway_url) as client:
-        connection = LogConnection(bootstrap=stack.kafka_bootstrap)
+    with SystemStack(Settings(), tmp_path / "second", free_ports=True) as stack, stack.client() as client:
+        connection = stack.connection()
         assert asyncio.run(folded_again(connection, known, tmp_path / "again.duckdb")) == known.tables
         run_jobs(stack, client, "after")
         assert client.job("before-7").phase == "COMPLETED"

@@ -30,7 +30,7 @@ WAIT_SECONDS = 30.0
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemStack]:
     with (
         SystemStack(Settings(), tmp_path_factory.mktemp("stack"), free_ports=True) as running,
-        Client(running.gateway_url) as client,
+        running.client() as client,
     ):
         running.add_runner("runner", "tests.acceptance.handlers:runner")
         until(lambda: client.runners().runners)
@@ -40,7 +40,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemStack]:
 
 @pytest.fixture
 def client(stack: SystemStack) -> Iterator[Client]:
-    with Client(stack.gateway_url) as one:
+    with stack.client() as one:
         yield one
 
 
@@ -157,7 +157,7 @@ def test_every_error_is_an_envelope(
 
 def test_garbage_on_every_topic_is_kept_aside_and_the_flow_goes_on(stack: SystemStack, client: Client) -> None:
     async def spoil() -> None:
-        producer = LogProducer(LogConnection(bootstrap=stack.kafka_bootstrap), service=Service.CLIENT)
+        producer = LogProducer(stack.connection(), service=Service.CLIENT)
         await producer.start()
         topics = ("submissions", "progress", "runners", "truth", "jobs", "routing", "joblogs")
         await producer.send(

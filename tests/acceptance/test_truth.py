@@ -23,7 +23,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemStack]:
 
 @pytest.fixture
 def client(stack: SystemStack) -> Iterator[Client]:
-    with Client(stack.gateway_url) as one:
+    with stack.client() as one:
         yield one
 
 

@@ -20,7 +20,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemStack]:
     """The whole system, with a runner that JobForge knows."""
     with SystemStack(Settings(), tmp_path_factory.mktemp("stack"), free_ports=True) as running:
         running.add_runner("runner", "tests.integration.client.handlers:runner")
-        with Client(running.gateway_url) as client:
+        with running.client() as client:
             give_up_at = time.monotonic() + WAIT_SECONDS
             while client.submit("measure", {"image": "probe", "width": 1}).wait(WAIT_SECONDS).phase is Phase.REJECTED:
                 assert time.monotonic() < give_up_at, "Expected the runner to register, but jobs are still rejected."
@@ -29,7 +29,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemStack]:
 
 @pytest.fixture
 def client(stack: SystemStack) -> Iterator[Client]:
-    with Client(stack.gateway_url) as client:
+    with stack.client() as client:
         yield client
 
 
@@ -148,7 +148,7 @@ def depth(node: CausationNode) -> int:
 
 async def test_straight_to_the_log_and_back(stack: SystemStack) -> None:
     prefix = name()
-    async with LogClient(stack.kafka_bootstrap) as client:
+    async with LogClient(stack.connection("client")) as client:
         events = [
             client.submission(
                 "measure", {"image": prefix, "width": number}, job_id=f"{prefix}-{number}", priority=number % 10
