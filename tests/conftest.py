@@ -24,6 +24,8 @@ from controlplane.local.stack import EmbeddedStack
 
 EXISTING_KAFKA = os.environ.get("CONTROLPLANE_TEST_KAFKA")
 EXISTING_REDIS = os.environ.get("CONTROLPLANE_TEST_REDIS_URL")
+if os.environ.get("CONTROLPLANE_TEST_SECURE") == "1":
+    os.environ["CONTROLPLANE_SECURE"] = "true"  # What a system stack under test takes from its settings.
 CONTAINERS = os.environ.get("CONTROLPLANE_TEST_CONTAINERS") == "1"
 
 

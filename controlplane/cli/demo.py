@@ -20,7 +20,6 @@ from controlplane.cli.stack import SystemStack
 from controlplane.client import Client, ControlPlaneError
 from controlplane.demo.modules import Module, modules
 from controlplane.local.errors import EmbeddedStackError
-from controlplane.log.connection import LogConnection
 from controlplane.settings import settings
 
 JOB_TYPES: Final = ("python.parse", "python.scan")

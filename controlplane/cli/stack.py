@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import ssl
 import sys
 import urllib.error
 import urllib.request
@@ -85,6 +86,11 @@ class SystemStack:
     def connection(self, identity: str = ADMIN) -> LogConnection:
         """Return the connection of an identity to the log."""
         return LogConnection(bootstrap=self.kafka_bootstrap, tls=self._settings.kafka_tls or self.tls(identity))
+
+    def verification(self, identity: str = ADMIN) -> ssl.SSLContext | bool:
+        """Return how httpx checks a server of this stack, and what it shows to it."""
+        tls = self.tls(identity)
+        return client_context(tls) if tls else True
 
     def environment(self, identity: str = ADMIN) -> dict[str, str]:
         """Return the variables that lead a process of this machine to this stack, as an identity of it."""

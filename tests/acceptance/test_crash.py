@@ -12,10 +12,12 @@ import pytest
 from controlplane.cli.bench import read_back
 from controlplane.cli.stack import SystemStack
 from controlplane.client import Client, LogClient
+from controlplane.events.catalog import Service
 from controlplane.events.types import JobSubmitted
 from controlplane.log.connection import LogConnection, LogUnavailable
 from controlplane.settings import Settings
 from controlplane.truthcore_projector.replay import verify
+from tests.acceptance.security import SECURITY
 
 PAUSE_SECONDS = 3.0
 CONCLUDE_WITHIN_SECONDS = 150.0
@@ -90,15 +92,16 @@ def wait_until_concluded(client: Client, wanted: int) -> None:
 
 
 @pytest.mark.timeout(400)
-def test_every_acknowledged_job_concludes_once_whatever_is_killed(tmp_path: Path) -> None:
-    with SystemStack(Settings(), tmp_path, agents=2, free_ports=True) as stack, stack.client() as client:
+@pytest.mark.parametrize("secure", SECURITY)
+def test_every_acknowledged_job_concludes_once_whatever_is_killed(tmp_path: Path, secure: bool) -> None:
+    with SystemStack(Settings(secure=secure), tmp_path, agents=2, free_ports=True) as stack, stack.client() as client:
         for number in (1, 2):
             stack.add_runner(f"runner-{number}", "tests.acceptance.handlers:runner")
         while len(client.runners().runners) < 2:
             time.sleep(0.1)
         time.sleep(1.0)
-        connection = stack.connection()
-        acknowledged = asyncio.run(crash_everything(stack, connection))
+        acknowledged = asyncio.run(crash_everything(stack, stack.connection(Service.CLIENT)))
+        connection = stack.connection(Service.AUDITOR)
         wait_until_concluded(client, len(acknowledged))
         _, conclusions, steps = asyncio.run(read_back(connection))
         wrong = {one: len(conclusions.get(one, ())) for one in acknowledged if len(conclusions.get(one, ())) != 1}

@@ -19,17 +19,18 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from controlplane.cli.stack import SystemStack
 from controlplane.client import Client, ControlPlaneError
 from controlplane.events.catalog import Service
-from controlplane.log.connection import LogConnection
 from controlplane.log.producer import LogProducer, OutgoingRecord
 from controlplane.settings import Settings
+from tests.acceptance.security import SECURITY, identity_files, kafka_settings
 
 WAIT_SECONDS = 30.0
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemStack]:
+@pytest.fixture(scope="module", params=SECURITY)
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemStack]:
+    settings = Settings(secure=request.param)
     with (
-        SystemStack(Settings(), tmp_path_factory.mktemp("stack"), free_ports=True) as running,
+        SystemStack(settings, tmp_path_factory.mktemp("stack"), free_ports=True) as running,
         running.client() as client,
     ):
         running.add_runner("runner", "tests.acceptance.handlers:runner")
@@ -147,7 +148,9 @@ def test_every_error_is_an_envelope(
     stack: SystemStack, method: str, path: str, body: bytes | None, status: int
 ) -> None:
     headers = {"content-type": "application/json"}
-    answer = httpx.request(method, stack.gateway_url + path, content=body, headers=headers, timeout=60)
+    answer = httpx.request(
+        method, stack.gateway_url + path, content=body, headers=headers, timeout=60, verify=stack.verification()
+    )
     problem = answer.json()
     assert answer.status_code == status, problem
     assert answer.headers["content-type"] == "application/problem+json"
@@ -190,9 +193,11 @@ def test_a_client_asserts_and_retracts(client: Client) -> None:
 
 def test_stock_tools_read_every_topic_with_the_registry_alone(stack: SystemStack, client: Client) -> None:
     client.submit("test.nap", {"seconds": 0}).result(WAIT_SECONDS)
-    registry = SchemaRegistryClient({"url": stack.gateway_url})
+    registry = SchemaRegistryClient({"url": stack.gateway_url, **identity_files(stack)})
     deserialise = AvroDeserializer(registry)
-    consumer = Consumer({"bootstrap.servers": stack.kafka_bootstrap, "group.id": "stock", "enable.auto.commit": False})
+    consumer = Consumer({
+        "group.id": "stock", "enable.auto.commit": False, **kafka_settings(stack)
+    })  # fmt: skip
     found: set[str] = set()
     for name in ("submissions", "jobs", "routing", "progress", "runners", "truth"):
         topic = f"controlplane.{name}"
@@ -225,6 +230,6 @@ def test_the_command_submits_waits_explains_and_audits(stack: SystemStack) -> No
 
 def test_health_says_what_each_service_depends_on(stack: SystemStack) -> None:
     for url in (stack.gateway_url, stack.truthcore_url):
-        health = httpx.get(f"{url}/health").json()
+        health = httpx.get(f"{url}/health", verify=stack.verification()).json()
         assert (health["state"], bool(health["dependencies"])) == ("ok", True)
-        assert "python_info" in httpx.get(f"{url}/metrics").text
+        assert "python_info" in httpx.get(f"{url}/metrics", verify=stack.verification()).text

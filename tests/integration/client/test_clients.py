@@ -9,6 +9,7 @@ import pytest
 from controlplane.api.models import CausationNode, Phase
 from controlplane.cli.stack import SystemStack
 from controlplane.client import AsyncClient, Client, ControlPlaneError, JobHandle, LogClient
+from controlplane.events.catalog import Service
 from controlplane.settings import Settings
 from tests.integration.client.handlers import Width
 
@@ -125,7 +126,7 @@ def test_what_a_client_knows_is_truth_until_it_takes_it_back(client: Client) -> 
 
 async def test_the_asynchronous_client_does_the_same(stack: SystemStack) -> None:
     image = name()
-    async with AsyncClient(stack.gateway_url) as client:
+    async with AsyncClient(stack.gateway_url, tls=stack.tls(Service.CLIENT)) as client:
         handle = await client.submit("measure", {"image": image, "width": 3})
         kinds = [event.event_type async for event in handle.events()]
         assert kinds[0] == "JobSubmitted"
