@@ -93,6 +93,15 @@ class Settings(BaseSettings):
     most_jobs_in_flight: Count = Field(
         500_000, description="Jobs accepted and not concluded; beyond it submissions are answered with 503."
     )
+    breaker_failures: Count = Field(
+        5, description="So many failures of one destination, and half of what was counted, open its circuit breaker."
+    )
+    breaker_window_seconds: float = Field(30.0, gt=0, description="Failures are counted together for so long.")
+    breaker_open_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="A breaker rests for so long before it tries again; twice as long after each failed trial.",
+    )
     lease_seconds: float = Field(6.0, gt=0, description="An attempt is lost when its runner is silent for so long.")
     heartbeat_seconds: float = Field(2.0, gt=0, description="Interval of runners' heartbeats.")
     kafka_session_seconds: float = Field(6.0, gt=0, description="A JobForge instance is gone when silent for so long.")

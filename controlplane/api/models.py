@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}$")]
 PositionText = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+/\d+/\d+$", examples=["controlplane.submissions/3/1042"])]
 
+LONGEST_SECONDS = 10 * 365 * 86_400
+"""No time-out or pause is longer: ten years."""
+
 
 class Model(BaseModel):
     """Strict about what it does not know, so that a typing error is an answer and not a surprise."""
@@ -38,9 +41,9 @@ class RetryOptions(Model):
     """How failed attempts are repeated; unset fields are the job type's defaults."""
 
     max_attempts: int = Field(3, ge=1, le=1000)
-    initial_backoff_seconds: float = Field(1.0, ge=0)
-    multiplier: float = Field(2.0, ge=1)
-    max_backoff_seconds: float = Field(60.0, ge=0)
+    initial_backoff_seconds: float = Field(1.0, ge=0, le=LONGEST_SECONDS)
+    multiplier: float = Field(2.0, ge=1, le=1000)
+    max_backoff_seconds: float = Field(60.0, ge=0, le=LONGEST_SECONDS)
     max_lost_attempts: int = Field(5, ge=1, le=1000)
     never_retry: list[str] = []
 
@@ -48,9 +51,9 @@ class RetryOptions(Model):
 class TimeoutOptions(Model):
     """Limits in seconds; none by default."""
 
-    attempt_seconds: float | None = Field(None, gt=0)
-    queue_seconds: float | None = Field(None, gt=0)
-    total_seconds: float | None = Field(None, gt=0)
+    attempt_seconds: float | None = Field(None, gt=0, le=LONGEST_SECONDS)
+    queue_seconds: float | None = Field(None, gt=0, le=LONGEST_SECONDS)
+    total_seconds: float | None = Field(None, gt=0, le=LONGEST_SECONDS)
 
 
 class JobRequest(Model):
@@ -64,7 +67,7 @@ class JobRequest(Model):
     priority: int = Field(5, ge=0, le=9)
     required_labels: dict[str, str] = {}
     preferred_labels: dict[str, str] = {}
-    slots: int | None = Field(None, ge=1)
+    slots: int | None = Field(None, ge=1, le=100_000)
     retry: RetryOptions | None = None
     timeouts: TimeoutOptions | None = None
     not_before: datetime | None = None

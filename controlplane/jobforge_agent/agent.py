@@ -14,7 +14,7 @@ from controlplane.events.catalog import CONTROLS, EVENT_TYPES, JOBS, PROGRESS, R
 from controlplane.events.identity import partition_of
 from controlplane.jobforge_agent.alerts import Alerts
 from controlplane.jobforge_agent.batch import Consumed, consume, dead_letter, decide_batch, job_ids
-from controlplane.jobforge_agent.changes import Changes
+from controlplane.jobforge_agent.changes import Changes, encode_job
 from controlplane.jobforge_agent.decide import Context, Decision
 from controlplane.jobforge_agent.metrics import Metrics
 from controlplane.jobforge_agent.moments import Now, elapsed, wall_clock
@@ -27,7 +27,7 @@ from controlplane.jobforge_agent.state import Job
 from controlplane.jobforge_agent.store import Owned, Store
 from controlplane.log.connection import LogConnection
 from controlplane.log.positions import Partition
-from controlplane.log.producer import LogProducer, OutgoingRecord
+from controlplane.log.producer import LogProducer, OutgoingRecord, RecordTooLarge
 
 NOTED: Final = frozenset({RUNNERS.name, CONTROLS.name})
 """Topics that are not about jobs."""
@@ -35,6 +35,9 @@ STORE_AGAIN_SECONDS: Final = 0.2
 NOT_OWNED: Final = Owned(epoch="", revision=0)
 WAITING_BATCHES: Final = 64
 """So many partition batches may gather while the store is at work."""
+
+UNWRITABLE: Final = (ArithmeticError, LookupError, TypeError, ValueError, RecordTooLarge)
+"""What is raised for values that neither the store nor the log can hold."""
 
 logger = logging.getLogger(__name__)
 
@@ -199,6 +202,7 @@ class Agent:
         self, taken: Sequence[tuple[int, list[Consumed]]], expect: Mapping[Partition, tuple[int, int]]
     ) -> None:
         ids = list(dict.fromkeys(name for _, batch in taken for name in job_ids(batch)))
+        proof: Callable[[Decision], None] | None = None
         while True:
             version, known = await self._store.read(ids)
             await self.notes.refresh_registry(version)
@@ -210,19 +214,33 @@ class Agent:
             for partition, batch in self._known_or_new(taken, known):
                 decided = decide_batch(
                     batch, jobs, partition=partition, registry=self.notes.registry, producer=self._producer.identity,
-                    related=related,
+                    related=related, proof=proof,
                 )  # fmt: skip
                 jobs = decided.jobs
                 events += [(partition, event) for event in decided.events]
                 observed += decided.observed
                 absorbed += decided.absorbed
             pairs = [(known.get(name), job) for name, job in jobs.items()]
-            changes = Changes.between(pairs)
+            try:
+                changes = Changes.between(pairs)
+                records = [self._record(event, partition) for partition, event in events]
+            except UNWRITABLE:
+                if proof is not None:
+                    raise
+                proof = self._prove  # One of the records is poison: find it, decide the others.
+                continue
             changes.observe(observed)
-            if await self._commit(changes, events, {partition for partition, _ in taken}, expect, pairs):
+            if await self._commit(changes, events, {partition for partition, _ in taken}, expect, pairs, records):
                 self.metrics.absorbed(absorbed)
                 self._learn(taken, known)
                 return
+
+    def _prove(self, decision: Decision) -> None:
+        """Raise if a decision cannot be written."""
+        if decision.job is not None:
+            encode_job(decision.job)
+        for event in decision.events:
+            self._record(event, 0)
 
     def _learn(self, taken: Sequence[tuple[int, list[Consumed]]], known: Mapping[str, Job]) -> None:
         """Tell the router how long attempts took that concluded."""
@@ -267,12 +285,13 @@ class Agent:
         partitions: set[int],
         expect: Mapping[Partition, tuple[int, int]],
         pairs: Sequence[tuple[Job | None, Job]],
+        records: Sequence[OutgoingRecord] | None = None,
     ) -> bool:
         """Store what was decided, then publish it; False when a router was quicker and it must be decided again.
 
         A guard that another instance changed ends it, too: there is nothing left to do.
         """
-        records = [self._record(event, partition) for partition, event in events]
+        records = records or [self._record(event, partition) for partition, event in events]
         name = self._outbox.next_name()
         verdict = await self._store.commit(
             changes,

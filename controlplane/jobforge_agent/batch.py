@@ -1,6 +1,6 @@
 """One partition batch, decided: records in, events and job changes out. Pure: the store and the log are the agent's."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -97,9 +97,12 @@ def job_ids(batch: Iterable[Consumed]) -> list[str]:
 
 def decide_batch(
     batch: Sequence[Consumed], known: Mapping[str, Job], *, partition: int, registry: Registry, producer: Producer,
-    related: Related | None = None,
+    related: Related | None = None, proof: Callable[[Decision], None] | None = None,
 ) -> Decided:  # fmt: skip
-    """Decide a batch in order, each record on what the ones before it made of its job."""
+    """Decide a batch in order, each record on what the ones before it made of its job.
+
+    `proof` raises when a decision cannot be stored or published; its record is then set aside, and no other.
+    """
     jobs = dict(known)
     events: list[msgspec.Struct] = []
     observed: list[tuple[str, bool]] = []
@@ -126,6 +129,8 @@ def decide_batch(
             continue
         try:
             decision: Decision = DECIDERS[type(event)](job, event, context)
+            if proof is not None:
+                proof(decision)
         except Exception as fault:  # noqa: BLE001 -- a record that cannot be decided must not stop those behind it
             events.append(dead_letter(consumed, _poisonous(consumed, fault), producer))
             refused += 1

@@ -14,6 +14,7 @@ from controlplane.events.identity import Instant, name_based_id
 from controlplane.events.job_contracts import Registry
 from controlplane.events.types import ErrorEnvelope, LogPosition, Producer
 from controlplane.jobforge_agent.breakers import failed, lost_with, succeeded
+from controlplane.jobforge_agent.options import impossible
 from controlplane.jobforge_agent.outcome import claimed_truths, outcome_truth
 from controlplane.jobforge_agent.retry import backoff_micros, will_retry
 from controlplane.jobforge_agent.state import BY_TIME, SECOND, Job, earliest
@@ -65,9 +66,11 @@ def on_submitted(job: Job | None, event: types.JobSubmitted, context: Context) -
     """Accept a new job into the queue, or reject it; a repeated submission is the same job and changes nothing."""
     if job is not None:
         return Decision(job=job)
-    refusal = context.registry.refusal(
-        event.job_type, event.contract_major, event.payload, error_id(context, "JobRejected")
-    )
+    identity = error_id(context, "JobRejected")
+    refusal = context.registry.refusal(event.job_type, event.contract_major, event.payload, identity)
+    if (unfit := impossible(event, identity)) is not None:
+        # What it asks for cannot be stored either: it is remembered without.
+        refusal, event = unfit, _replace(event, retry=None, timeouts=None, slots=None, priority=0, deadline=None)
     fresh = new_job(event, context)
     if refusal is not None:
         header = caused_header(context.cause, "JobRejected", 0, context.producer, context.now)

@@ -19,7 +19,13 @@ def jitter(attempt_id: str) -> float:
 
 def backoff_micros(policy: RetryPolicy, failures: int, attempt_id: str) -> int:
     """Return the delay after the `failures`-th failure (1 for the first)."""
-    bound = min(policy.max_backoff_seconds, policy.initial_backoff_seconds * policy.multiplier ** (failures - 1))
+    try:
+        growth = policy.multiplier ** (failures - 1)
+    except OverflowError:
+        growth = float("inf")
+    bound = min(
+        policy.max_backoff_seconds, policy.initial_backoff_seconds * growth if policy.initial_backoff_seconds else 0.0
+    )
     return int(bound * jitter(attempt_id) * SECOND)
 
 

@@ -18,6 +18,7 @@ from prometheus_client import REGISTRY
 from controlplane.events.catalog import SUBMISSIONS, Service
 from controlplane.events.identity import random_id
 from controlplane.jobforge_agent.agent import Agent, PartitionLost, StoreLost
+from controlplane.jobforge_agent.breakers import Thresholds
 from controlplane.jobforge_agent.leases import Clock
 from controlplane.jobforge_agent.metrics import Metrics
 from controlplane.jobforge_agent.outbox import Outbox
@@ -92,9 +93,14 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         agent, store, outbox, connection, group=group, lease_seconds=settings.lease_seconds,
         partitions=counts[SUBMISSIONS.name],
     )  # fmt: skip
+    thresholds = Thresholds(
+        failures=settings.breaker_failures, window_seconds=settings.breaker_window_seconds,
+        open_seconds=settings.breaker_open_seconds,
+    )  # fmt: skip
     upkeep = Upkeep(
-        agent, store, producer, partitions=counts[SUBMISSIONS.name], most_in_flight=settings.most_jobs_in_flight
-    )
+        agent, store, producer, partitions=counts[SUBMISSIONS.name], most_in_flight=settings.most_jobs_in_flight,
+        thresholds=thresholds,
+    )  # fmt: skip
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         await producer.start()

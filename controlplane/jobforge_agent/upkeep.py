@@ -17,7 +17,7 @@ from controlplane.events.identity import random_id
 from controlplane.events.types import AdmissionChanged, BreakerChanged, EventHeader, ScheduleDeclared
 from controlplane.jobforge_agent import schedules
 from controlplane.jobforge_agent.agent import Agent
-from controlplane.jobforge_agent.breakers import OPEN, Counted, judge, outdated
+from controlplane.jobforge_agent.breakers import OPEN, THRESHOLDS, Counted, Thresholds, judge, outdated
 from controlplane.jobforge_agent.bulk import Bulks
 from controlplane.jobforge_agent.gauges import breakers_of, slots_of
 from controlplane.jobforge_agent.moments import Now, elapsed, wall_clock
@@ -46,6 +46,7 @@ class Upkeep:
         *,
         partitions: int,
         most_in_flight: int,
+        thresholds: Thresholds = THRESHOLDS,
         now: Now = wall_clock,
     ) -> None:
         """Prepare them; `partitions` is the number of job partitions."""
@@ -54,6 +55,7 @@ class Upkeep:
         self._producer = producer
         self._partitions = partitions
         self._most_in_flight = most_in_flight
+        self._thresholds = thresholds
         self._now = now
         self._measured_at = 0.0
         self.bulks = Bulks(agent, store, producer, partitions=partitions, now=now)
@@ -141,10 +143,10 @@ class Upkeep:
         breakers, now = self._agent.notes.controls.now.breakers, self._now()
         for subject in counts.keys() | breakers.keys():
             breaker, counted = breakers.get(subject), counts.get(subject, Counted())
-            if breaker is None and outdated(counted, now):
+            if breaker is None and outdated(counted, now, self._thresholds):
                 await self._store.controls.forget_counts(subject)
                 continue
-            change = judge(breaker, counted, now)
+            change = judge(breaker, counted, now, self._thresholds)
             if change is None:
                 continue
             event = BreakerChanged(

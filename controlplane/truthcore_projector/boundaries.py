@@ -6,7 +6,7 @@ too many shifts all that follow, and some readers then never return. So every re
 Source: Avro 1.12 specification, "Binary Encoding".
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -28,21 +28,38 @@ def whole(schema: Any, datums: Sequence[bytes]) -> Flags:
 
 def whole_within(schema: Any, buffer: npt.NDArray[np.uint8], starts: Integers, ends: Integers) -> Flags:
     """Return the same for datums that lie in one buffer, which has at least one byte behind the last of them."""
-    walk = _Walk(buffer, starts, ends)
+    walk = _Walk(buffer, starts, ends, dict(_named(schema)))
     walk.over(schema, np.arange(len(starts)))
     fits: Flags = walk.fits & (walk.at == walk.end)
     return fits
 
 
+def _named(schema: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the types that a schema names; one may be defined in a branch that no datum of a batch takes."""
+    match schema:
+        case list():
+            for branch in schema:
+                yield from _named(branch)
+        case dict():
+            if "name" in schema:
+                yield schema["name"], schema
+                yield f"{schema.get('namespace', '')}.{schema['name']}", schema
+            parts = [field["type"] for field in schema.get("fields", ())]
+            for part in (*parts, schema.get("items"), schema.get("values"), schema["type"]):
+                yield from _named(part)
+
+
 class _Walk:
     """Where each datum has been walked to, in one buffer that holds them all."""
 
-    def __init__(self, buffer: npt.NDArray[np.uint8], starts: Integers, ends: Integers) -> None:
+    def __init__(
+        self, buffer: npt.NDArray[np.uint8], starts: Integers, ends: Integers, named: dict[str, Any]
+    ) -> None:  # fmt: skip
         self.end = ends
         self.at = starts.copy()
         self.fits: Flags = np.ones(len(starts), np.bool_)
         self.buffer = buffer
-        self.named: dict[str, Any] = {}
+        self.named = named
 
     def over(self, schema: Any, who: Integers) -> None:
         """Step over one value of a schema in each of these datums; one that does not have it no longer fits and stands still."""
@@ -58,11 +75,9 @@ class _Walk:
             case list():
                 self._union(schema, who)
             case {"type": "record", "fields": fields}:
-                self._name(schema)
                 for field in fields:
                     self.over(field["type"], who)
             case {"type": "enum", "symbols": symbols}:
-                self._name(schema)
                 self._choice(who, len(symbols))
             case {"type": "array", "items": items}:
                 self._blocks([items], who)
@@ -70,9 +85,6 @@ class _Walk:
                 self._blocks(["string", values], who)
             case {"type": plain}:
                 self.over(plain, who)
-
-    def _name(self, schema: Any) -> None:
-        self.named[schema["name"]] = self.named[f"{schema.get('namespace', '')}.{schema['name']}"] = schema
 
     def _skip(self, who: Integers, sizes: Integers) -> None:
         """Move on by so many bytes where the datum has them."""

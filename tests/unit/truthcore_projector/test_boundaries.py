@@ -52,6 +52,14 @@ def test_whole_records_fit() -> None:
     assert fits(registered({}), registered({"region": "eu", "gpu": "no"})) == [True] * 2
 
 
+def test_a_type_that_is_named_in_a_branch_that_no_record_takes_is_known_behind_it() -> None:
+    outside = outside_header("JobRetryRequested", "a", Producer(service="test", version="0"), Instant(1))
+    asked = types.JobRetryRequested(
+        header=outside, job_id="j", submission=LogPosition(topic="controlplane.submissions", partition=0, offset=7)
+    )  # fmt: skip
+    assert fits(encode(asked)) == [True]
+
+
 @pytest.mark.parametrize("tail", [b"\0", b"xx", b"\xff" * 40])
 def test_a_tail_is_found_and_only_that(tail: bytes) -> None:
     good = succeeded(claims=2)
