@@ -2,7 +2,7 @@
 
 import typer
 
-from controlplane.cli import auditing, benching, controls, jobs, letters, lineage, scheduling, serving, truth
+from controlplane.cli import auditing, benching, controls, jobs, letters, lineage, scheduling, serving, truth, whatif
 from controlplane.cli.asking import examples
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ lineage.add_to(app)
 controls.add_to(app)
 app.add_typer(letters.app, name="deadletters", rich_help_panel=controls.PANEL)
 app.add_typer(auditing.app, name="audit", rich_help_panel="Prove and measure")
+whatif.add_to(app)
 app.add_typer(benching.app, name="bench", rich_help_panel="Prove and measure")
 
 

@@ -104,9 +104,15 @@ def _later(event: types.JobRouted, other: types.JobRouted) -> bool:
     return (event.attempt_number, event.header.occurred_at) > (other.attempt_number, other.header.occurred_at)
 
 
-async def records(reader: LogReader, starts: Mapping[Partition, int], *, most: int | None = None) -> AsyncIterator[Any]:
-    """Yield the records of partitions from their starts to the ends that they have now, or `most` of each."""
-    ends = await reader.end_offsets(starts)
+async def records(
+    reader: LogReader,
+    starts: Mapping[Partition, int],
+    *,
+    most: int | None = None,
+    ends: Mapping[Partition, int] | None = None,
+) -> AsyncIterator[Any]:
+    """Yield the records of partitions from their starts to `ends`, by default those that they have now, or `most` of each."""
+    ends = ends or await reader.end_offsets(starts)
     if most is not None:
         ends = {one: min(end, starts[one] + most) for one, end in ends.items()}
     left = {one for one in starts if starts[one] < ends[one]}

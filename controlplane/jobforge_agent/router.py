@@ -2,49 +2,33 @@
 
 import asyncio
 import logging
-from functools import lru_cache
 from typing import Final
 
 import msgspec
 from prometheus_client import CollectorRegistry
 
 from controlplane.events.catalog import ROUTING
-from controlplane.events.controls import Limit
 from controlplane.events.header import leased_header
 from controlplane.events.identity import Instant, partition_of, random_id
-from controlplane.events.job_contracts import version_of
 from controlplane.events.types import JobRouted, RunnerRegistered
-from controlplane.jobforge_agent.breakers import HALF_OPEN, OPEN, THRESHOLDS, of_runner, of_type
+from controlplane.jobforge_agent import rules
 from controlplane.jobforge_agent.control_store import LiveControls
 from controlplane.jobforge_agent.metrics import Metrics
 from controlplane.jobforge_agent.moments import NewId, Now, wall_clock
 from controlplane.jobforge_agent.outbox import Outbox
 from controlplane.jobforge_agent.paces import Paces
 from controlplane.jobforge_agent.policy import Assignment, Candidate, Policy, Situation, cost
-from controlplane.jobforge_agent.state import CRITICAL_BOOST_MICROS, SECOND, Job, Lane, earliest
+from controlplane.jobforge_agent.rules import Limits
+from controlplane.jobforge_agent.state import CRITICAL_BOOST_MICROS, SECOND, Job, earliest
 from controlplane.jobforge_agent.store import Beat, Claim, Heads, Store, Usage
 from controlplane.jobforge_agent.transitions import Phase
 from controlplane.log.producer import LogProducer
 
-LOOK_AT_ONCE: Final = 256
 LANES_AT_ONCE: Final = 64
 IDLE_SECONDS: Final = 0.25
 """Other instances' changes are found within this time; one's own wake the router at once."""
 
 logger = logging.getLogger(__name__)
-
-Limits = tuple[tuple[str, Limit], ...]
-
-
-@lru_cache(maxsize=4096)
-def lane_named(name: str) -> Lane:
-    """Return the lane of that name."""
-    return msgspec.json.decode(name, type=Lane)
-
-
-def offers(runner: RunnerRegistered) -> frozenset[tuple[str, int]]:
-    """Return what a runner can do: (job type, contract major) pairs."""
-    return frozenset((capability.job_type, version_of(capability)[0]) for capability in runner.capabilities)
 
 
 class Router:
@@ -66,38 +50,26 @@ class Router:
         self._now = now
         self._new_id = new_id
         self._runners: dict[str, RunnerRegistered] = {}
-        self._offers: dict[str, frozenset[tuple[str, int]]] = {}
+        self._offers: dict[str, rules.Offers] = {}
         self.controls = LiveControls(store.controls)
 
     def update(self, runners: dict[str, RunnerRegistered], beats: dict[str, Beat], draining: set[str]) -> None:
         """Take the runners that live and take work."""
         self._runners = {name: runner for name, runner in runners.items() if name in beats and name not in draining}
-        self._offers = {name: offers(runner) for name, runner in self._runners.items()}
+        self._offers = {name: rules.offers(runner) for name, runner in self._runners.items()}
         self.wake.set()
 
     # What may be routed
 
     def _may_route(self, name: str) -> bool:
         """Say whether a lane has somebody who could take its jobs, and nothing that stops it."""
-        lane = lane_named(name)
-        if self.controls.now.paused(lane.pool, lane.job_type):
-            return False
-        breaker = self.controls.now.breakers.get(of_type(lane.job_type))
-        if breaker is not None and breaker.state == OPEN:
-            return False
-        kind = (lane.job_type, lane.contract_major)
-        return any(
-            kind in self._offers[runner_id]
-            and runner.pool == lane.pool
-            and all(runner.labels.get(label) == value for label, value in lane.labels)
-            for runner_id, runner in self._runners.items()
-        )
+        return rules.may_route(rules.lane_named(name), self.controls.now, self._runners, self._offers)
 
     def _chosen(self, heads: Heads, now: int) -> list[str]:
         """Return the lanes to look into when there are too many: those with critical jobs, then whose tenants had least."""
 
         def rank(name: str) -> tuple[bool, float, float]:
-            lane, score = lane_named(name), heads.lanes[name]
+            lane, score = rules.lane_named(name), heads.lanes[name]
             shares = heads.shares.get(lane.pool)
             used = max(shares.floor, shares.used.get(lane.tenant, 0.0)) if shares else 0.0
             return score > now - CRITICAL_BOOST_MICROS / 2, used, score
@@ -105,26 +77,12 @@ class Router:
         return sorted(filter(self._may_route, heads.lanes), key=rank)[:LANES_AT_ONCE]
 
     def _candidates(self, busy: dict[str, int]) -> dict[str, Candidate]:
-        found = {}
-        for name, runner in self._runners.items():
-            breaker = self.controls.now.breakers.get(of_runner(name))
-            slots, closed_to = runner.slots, None
-            if breaker is not None and breaker.state == OPEN:
-                closed_to = f"its circuit breaker is open: {breaker.reason}"
-            elif breaker is not None and breaker.state == HALF_OPEN:
-                slots = min(slots, THRESHOLDS.probes)
-            found[name] = Candidate(
-                runner_id=name, pool=runner.pool, slots=slots, busy=busy.get(name, 0), labels=runner.labels,
-                offers=self._offers[name], pace=self.paces.of(name), closed_to=closed_to,
-            )  # fmt: skip
-        return found
-
-    def _limits(self, job: Job) -> Limits:
-        found = tuple(self.controls.now.limits_of(job.job_type, job.tenant, job.concurrency_key, job.rate_key))
-        breaker = self.controls.now.breakers.get(of_type(job.job_type))
-        if breaker is not None and breaker.state == HALF_OPEN:
-            found += ((breaker.subject, Limit(max_running=THRESHOLDS.probes)),)
-        return found
+        return {
+            name: rules.candidate(
+                runner, self._offers[name], self.controls.now, busy=busy.get(name, 0), pace=self.paces.of(name)
+            )
+            for name, runner in self._runners.items()
+        }
 
     # One round
 
@@ -134,21 +92,23 @@ class Router:
             return 0
         capacities = {name: runner.slots for name, runner in self._runners.items()}
         now = self._now()
-        heads = await self._store.heads(now, LOOK_AT_ONCE, capacities, lanes_at_once=LANES_AT_ONCE)
+        heads = await self._store.heads(now, rules.LOOK_AT_ONCE, capacities, lanes_at_once=LANES_AT_ONCE)
         await self.controls.follow(heads.version)
         jobs = heads.jobs
         if not jobs and heads.lanes and (lanes := self._chosen(heads, now)):
-            jobs = (await self._store.heads(now, LOOK_AT_ONCE, capacities, lanes=lanes)).jobs
+            jobs = (await self._store.heads(now, rules.LOOK_AT_ONCE, capacities, lanes=lanes)).jobs
         jobs = [job for job in jobs if self._may_route(job.lane_name)]
         if not jobs:
             return 0
-        limits = {job.job_id: found for job in jobs if (found := self._limits(job))}
+        limits = {job.job_id: found for job in jobs if (found := rules.limits_of(job, self.controls.now))}
         every = {subject: limit for found in limits.values() for subject, limit in found}
         usage = await self._store.usage(every, now) if every else {}
         situation = Situation(
             jobs=jobs, runners=self._candidates(heads.busy), shares=heads.shares, weights=self.controls.now.weights,
             limited_by={name: tuple(subject for subject, _ in found) for name, found in limits.items()},
-            allowances={subject: allowance(limit, usage[subject]) for subject, limit in every.items()},
+            allowances={
+ subject: rules.allowance(limit, usage[subject].running, usage[subject].recent) for subject, limit in every.items()
+ },
         )  # fmt: skip
         chosen = self._policy(situation)
         claims = [self._claim(one, now, limits.get(one.job.job_id, ())) for one in chosen]
@@ -210,13 +170,3 @@ class Router:
                     await asyncio.wait_for(self.wake.wait(), IDLE_SECONDS)
                 except TimeoutError:
                     continue
-
-
-def allowance(limit: Limit, usage: Usage) -> int:
-    """Return how many more attempts a limit lets start now."""
-    allowed = []
-    if limit.max_running is not None:
-        allowed.append(limit.max_running - usage.running)
-    if limit.starts is not None:
-        allowed.append(limit.starts - usage.recent)
-    return min(allowed)

@@ -1,7 +1,6 @@
 """The JobForge process: connects, decides, stops in order."""
 
 import asyncio
-import importlib
 import logging
 import os
 import signal
@@ -20,9 +19,9 @@ from controlplane.events.identity import random_id
 from controlplane.jobforge_agent.agent import Agent, PartitionLost, StoreLost
 from controlplane.jobforge_agent.breakers import Thresholds
 from controlplane.jobforge_agent.leases import Clock
+from controlplane.jobforge_agent.loading import load_policy
 from controlplane.jobforge_agent.metrics import Metrics
 from controlplane.jobforge_agent.outbox import Outbox
-from controlplane.jobforge_agent.policy import Policy
 from controlplane.jobforge_agent.router import Router
 from controlplane.jobforge_agent.store import Store
 from controlplane.jobforge_agent.upkeep import Upkeep
@@ -36,24 +35,6 @@ from controlplane.telemetry.health import Dependency, State, health_app
 from controlplane.telemetry.logs import configure_logging
 
 logger = logging.getLogger(__name__)
-
-
-class PolicyMissing(ValueError):
-    """Expected a routing policy at module:function, but there is none."""
-
-
-def load_policy(place: str) -> Policy:
-    """Return the routing policy at `module:function`.
-
-    Raises:
-        PolicyMissing: there is nothing that can be called.
-    """
-    module, _, name = place.partition(":")
-    try:
-        policy: Policy = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise PolicyMissing(f"Expected a routing policy at {place} (module:function), but: {error}.") from error
-    return policy
 
 
 def store_url(url: str, tls: TlsFiles | None) -> str:

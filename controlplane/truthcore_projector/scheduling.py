@@ -95,7 +95,7 @@ class Scheduling:
 
     def limits(self, cursor: Cursor, only: str | None) -> list[LimitView]:
         """Return the limits in force and what counts against each; `only` chooses one subject."""
-        controls, now, unfinished = controls_in(cursor), self._now(), self._unfinished.read(cursor)
+        controls, now, unfinished = controls_in(cursor), self._now(), self._unfinished.read(cursor, fresh=True)
         found = [
             _limit_view(subject, limit, controls, unfinished, now)
             for subject, limit in _in_force(controls, unfinished).items()

@@ -22,10 +22,10 @@ class UnfinishedJobs:
         self._table: pa.Table | None = None
         self._good_until = 0.0
 
-    def read(self, cursor: Cursor) -> pa.Table:
-        """Return the rows of `unfinished_jobs`, from a moment ago at most."""
+    def read(self, cursor: Cursor, *, fresh: bool = False) -> pa.Table:
+        """Return the rows of `unfinished_jobs`: of a moment ago, or with `fresh` those that the snapshot has."""
         began = self._elapsed()
-        if self._table is None or began >= self._good_until:
+        if fresh or self._table is None or began >= self._good_until:
             self._table = table(cursor, "SELECT * FROM unfinished_jobs")
             now = self._elapsed()
             self._good_until = now + max(LEAST_SECONDS, COST_SHARE * (now - began))

@@ -1,0 +1,1 @@
+"""Recorded work under another routing policy, in simulated time."""
