@@ -25,7 +25,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemStack]:
         with SystemStack(Settings(), tmp_path_factory.mktemp("stack"), agents=2, free_ports=True) as running:
             for name in ("main", "narrow", "eu", "us"):
                 running.add_runner(name, f"tests.acceptance.scheduling.handlers:{name}")
-            with Client(running.gateway_url) as client:
+            with running.client() as client:
                 until(lambda: len(client.runners().runners) >= 4)
                 client.request(
                     "PUT", "/v1/schedules/every-two-seconds",
@@ -37,5 +37,5 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemStack]:
 
 @pytest.fixture
 def client(stack: SystemStack) -> Iterator[Client]:
-    with Client(stack.gateway_url) as one:
+    with stack.client() as one:
         yield one

@@ -14,7 +14,6 @@ from controlplane.client.log import LogClient
 from controlplane.events.catalog import SUBMISSIONS, Service
 from controlplane.events.codec import encode
 from controlplane.events.identity import partition_of
-from controlplane.log.connection import LogConnection
 from controlplane.log.producer import LogProducer, OutgoingRecord
 from tests.acceptance.scheduling.looks import WAIT_SECONDS, Paused, happened, runs, waits
 from tests.acceptance.test_stack import command, until
@@ -52,10 +51,10 @@ def submitted_to(stack: SystemStack, job_ids: list[str], *, astray: bool) -> Non
     """Write submissions straight to the log; `astray` puts them where their key does not belong."""
 
     async def write() -> None:
-        producer = LogProducer(LogConnection(bootstrap=stack.kafka_bootstrap), service=Service.CLIENT)
+        producer = LogProducer(stack.connection(), service=Service.CLIENT)
         await producer.start()
         count = producer.partitions(SUBMISSIONS.name)
-        client = LogClient(stack.kafka_bootstrap)
+        client = LogClient(stack.connection())
         records = []
         for job_id in job_ids:
             event = client.submission("s.nap", {}, job_id=job_id)
