@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from controlplane.api.models import TruthView
-from controlplane.cli import show
+from controlplane.cli import show, show_audit
 from controlplane.cli.audit import verify_live
 from controlplane.cli.stack import SystemStack
 from controlplane.client import Client, ControlPlaneError
@@ -166,4 +166,4 @@ def _tell(
     say("\n[bold]Why: everything that followed from one submission[/]")
     show.causation(causes)
     say("\n[bold]Audit[/]")
-    show.verdict(verdict)
+    show_audit.verdict(verdict)

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from controlplane.api.models import TruthView
-from controlplane.api.truths import TruthDiffAnswer, TruthHistoryAnswer, TruthInterval
+from controlplane.api.truths import TruthChange, TruthDiffAnswer, TruthHistoryAnswer, TruthInterval
 from controlplane.cli.show import console
 
 PLOT_COLUMNS = 100
@@ -73,13 +73,18 @@ def difference(answer: TruthDiffAnswer) -> None:
     if not answer.changes:
         console.print("Nothing changed.")
     for one in answer.changes:
-        colour = COLOURS.get(one.change, "cyan")
-        console.print(
-            f"[{colour}]{one.change:>9}[/]  [bold]{escape(one.subject)}[/] {escape(one.predicate)}  "
-            f"{_side(one.before)} -> {_side(one.after)}"
-        )
+        change(one)
     if answer.next_cursor:
         console.print("[dim]There is more: raise --limit, or choose subjects.[/]")
+
+
+def change(one: TruthChange) -> None:
+    """Show what became of one truth."""
+    colour = COLOURS.get(one.change, "cyan")
+    console.print(
+        f"[{colour}]{one.change:>9}[/]  [bold]{escape(one.subject)}[/] {escape(one.predicate)}  "
+        f"{_side(one.before)} -> {_side(one.after)}"
+    )
 
 
 def _side(view: TruthView | None) -> str:

@@ -146,23 +146,3 @@ def runners(found: list[RunnerView]) -> None:
             _time(one.last_heartbeat_at),
         )  # fmt: skip
     console.print(table if found else "No runners.")
-
-
-def verdict(found: Any) -> None:
-    """Show what an audit found."""
-    table = Table("Table", "Rows", "Digest", "Folded again", box=None, header_style="dim")
-    for one in found.tables:
-        same = (
-            "[green]equal[/]"
-            if one["agrees"]
-            else f"[red]{one['digest_replayed'][:16]}… ({one['rows_replayed']:,} rows)[/]"
-        )
-        table.add_row(one["table"], f"{one['rows_live']:,}", f"{one['digest_live'][:16]}…", same)
-    console.print(table)
-    rate = found.records / found.seconds if found.seconds else 0
-    words = (
-        "[green]The projection is what the log says.[/]"
-        if found.agrees
-        else "[red]The projection differs from the log.[/]"
-    )
-    console.print(f"{words} {found.records:,} records folded again in {found.seconds:.1f} s ({rate:,.0f}/s).")

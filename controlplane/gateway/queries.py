@@ -6,7 +6,7 @@ import httpx
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 
-from controlplane.api import activity, lineage, models, scheduling, truths
+from controlplane.api import activity, audits, lineage, models, scheduling, truths
 from controlplane.api.problems import refused
 from controlplane.settings import TlsFiles
 from controlplane.tls import client_context
@@ -32,6 +32,7 @@ PATHS: Final[tuple[tuple[str, str, Any, str], ...]] = (
     ("GET", "/v1/job-counts", activity.JobCountsAnswer, "jobs"),
     ("GET", "/v1/runners", models.RunnersAnswer, "runners"),
     ("GET", "/v1/deadletters", models.EventsAnswer, "events"),
+    ("GET", "/v1/audit/diff", audits.AuditDiffAnswer, "audit"),
     ("GET", "/v1/digest", models.DigestAnswer, "audit"),
     ("POST", "/v1/sql", models.SqlAnswer, "audit"),
 )

@@ -25,7 +25,7 @@ def changes(
         then = {(one.subject, one.predicate): one for one in fused(cursor, chosen, before)}
         now = {(one.subject, one.predicate): one for one in fused(cursor, chosen, after)}
         for number, pair in enumerate(chosen):
-            if change := _change(pair, then.get(pair), now.get(pair)):
+            if change := change_of(pair, then.get(pair), now.get(pair)):
                 differing.append(change)
             if len(differing) == limit and number < len(pairs) - 1:
                 return differing, page_end(pair)
@@ -64,7 +64,9 @@ def _touched(
     ]
 
 
-def _change(pair: Pair, before: TruthView | None, after: TruthView | None) -> TruthChange | None:
+def change_of(pair: Pair, before: TruthView | None, after: TruthView | None) -> TruthChange | None:
+    """Return what became of one truth, or None where nothing did."""
+
     def change(name: Any) -> TruthChange:
         return TruthChange(subject=pair[0], predicate=pair[1], change=name, before=before, after=after)
 

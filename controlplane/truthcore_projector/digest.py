@@ -17,7 +17,8 @@ WORD_BITS: Final = 32
 MODULUS: Final = 1 << 256
 
 
-def _canonical(columns: str) -> str:
+def canonical(columns: str) -> str:
+    """Return SQL of the canonical text of a row `t` of a table with these columns."""
     parts = []
     for column in columns.split(","):
         name, kind = column.strip().rsplit(" ", 1)
@@ -33,7 +34,7 @@ def table_digest(cursor: Cursor, table: str, bounds: list[list[Any]]) -> TableDi
     )
     query = (
         "WITH bounds AS (SELECT unnest(?) AS topic, unnest(?) AS partition, unnest(?) AS next_offset),"
-        f" hashed AS (SELECT sha256({_canonical(TABLES[table])}) AS hash FROM {table} AS t SEMI JOIN bounds AS b"  # noqa: S608 -- our own names
+        f" hashed AS (SELECT sha256({canonical(TABLES[table])}) AS hash FROM {table} AS t SEMI JOIN bounds AS b"  # noqa: S608 -- our own names
         ' ON t.topic = b.topic AND t.partition = b.partition AND t."offset" < b.next_offset)'
         f" SELECT count(*) AS n, {words} FROM hashed"
     )

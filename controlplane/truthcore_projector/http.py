@@ -24,8 +24,8 @@ from controlplane.truthcore_projector.asking import (
     cursor_from,
     missing,
 )
-from controlplane.truthcore_projector.digest import digest
 from controlplane.truthcore_projector.http_activity import add_activity
+from controlplane.truthcore_projector.http_audit import add_audit
 from controlplane.truthcore_projector.http_lineage import add_lineage
 from controlplane.truthcore_projector.http_scheduling import add_scheduling
 from controlplane.truthcore_projector.http_truths import add_truths
@@ -68,7 +68,8 @@ def create_app(
     _add_events(app, asked)
     add_truths(app, asked)
     add_lineage(app, asked)
-    _add_audit(app, asked, projector)
+    add_audit(app, asked, projector)
+    _add_sql(app, asked)
     app.router.routes.extend(health_routes("truthcore", checks))
     return app
 
@@ -193,23 +194,7 @@ def _add_events(app: FastAPI, asked: Asked) -> None:
         return models.CausationAnswer(chain=chain, tree=tree, reflects=reflects)
 
 
-def _add_audit(app: FastAPI, asked: Asked, projector: Projector) -> None:
-    @app.get("/v1/digest")
-    async def digests(
-        as_of: AsOfText = None, min_position: MinPosition = None, wait_seconds: WaitSeconds = 30.0
-    ) -> models.DigestAnswer:
-        """Digest the projection, or that part of it that the log knew then: `reflects` has those positions."""
-        known = as_of_from(as_of)
-
-        def work(cursor: duckdb.DuckDBPyConnection) -> tuple[list[models.TableDigest], dict[Partition, int]]:
-            there, ends = positions_in(cursor), bounds(cursor, known)
-            cut = {one: min(offset, ends.get(one, offset)) for one, offset in there.items()}
-            return digest(cursor, cut), cut
-
-        (tables, cut), reflects = await asked(min_position, wait_seconds, work)
-        shown = reflects if known is None else projector.reflects(cut)
-        return models.DigestAnswer(tables=tables, reflects=shown)
-
+def _add_sql(app: FastAPI, asked: Asked) -> None:
     @app.post("/v1/sql")
     async def sql(
         body: models.SqlRequest,

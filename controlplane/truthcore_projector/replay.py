@@ -1,29 +1,39 @@
 """Folding the log again: into a fresh database, up to a position vector, and the comparison with a live projection."""
 
 import asyncio
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import msgspec
 
 from controlplane.api.models import DigestAnswer, TableDigest
 from controlplane.log.connection import LogConnection
 from controlplane.log.positions import Partition
 from controlplane.truthcore_projector.digest import digest
+from controlplane.truthcore_projector.findings import Finding, findings
 from controlplane.truthcore_projector.fold import Progress, fold
 from controlplane.truthcore_projector.store import Store
+from controlplane.truthcore_projector.worlds import WorldInvalid, checked, ends_at, write_world
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What an audit found: each table's digest, live and folded again, and whether all agree."""
 
     agrees: bool
+    """The digests are equal; what the log should not have is among `findings`, whether they agree or not."""
     records: int
+    """Folded again in this audit, beside those of the snapshot."""
     seconds: float
     tables: list[dict[str, Any]]
+    findings: list[Finding] = []
+    snapshot_records: int = 0
+    fingerprint: str = ""
+    """Of the manifest of what was folded: what an audit that goes on from it may be held to."""
 
 
 async def rebuild(
@@ -47,18 +57,51 @@ def positions_of(answer: DigestAnswer) -> dict[Partition, int]:
     }
 
 
-async def verify(connection: LogConnection, live: DigestAnswer, progress: Progress | None = None) -> Verdict:
-    """Fold the log again up to what a live projection reflects, and compare the digest of every table."""
+async def verify(
+    connection: LogConnection, live: DigestAnswer, progress: Progress | None = None, *, snapshot: Path | None = None,
+    fingerprint: str | None = None, keep: Path | None = None,
+) -> Verdict:  # fmt: skip
+    """Fold the log again up to what a live projection reflects, compare the digest of every table, and look for broken guarantees.
+
+    From offset 0, or on from a snapshot: a file of `write_world` whose rows are first held to its manifest, and that to a fingerprint.
+    With `keep` what was folded stays there, as the snapshot of the next audit.
+
+    Raises:
+        WorldInvalid: the snapshot is not what its manifest says, or it is ahead of the live projection.
+        LogUnavailable: the log does not give the range.
+    """
+    until = positions_of(live)
     with tempfile.TemporaryDirectory(prefix="controlplane-audit-") as folder:
-        file = Path(folder) / "replay.duckdb"
-        tables, records, seconds = await rebuild(connection, positions_of(live), file, progress)
-    again = {one.table: one for one in tables}
+        file = keep or Path(folder) / "replay.duckdb"
+        begun = 0
+        if snapshot is not None:
+            begun = await asyncio.to_thread(_taken_up, snapshot, fingerprint, file, until)
+        made = await write_world(connection, until, file, progress)
+        with duckdb.connect(str(file), read_only=True) as database:
+            found = await asyncio.to_thread(findings, database, await ends_at(connection, None))
+    again = {name: (rows, one) for name, rows, one in made.manifest.tables}
     compared = [
         {
-            "table": one.table, "rows_live": one.rows, "rows_replayed": again[one.table].rows, "digest_live": one.digest,
-            "digest_replayed": again[one.table].digest, "agrees": one == again[one.table],
+            "table": one.table, "rows_live": one.rows, "rows_replayed": again[one.table][0], "digest_live": one.digest,
+            "digest_replayed": again[one.table][1], "agrees": (one.rows, one.digest) == again[one.table],
         }
         for one in live.tables
     ]  # fmt: skip
     agrees = all(one["agrees"] for one in compared) and len(compared) == len(again)
-    return Verdict(agrees=agrees, records=records, seconds=round(seconds, 3), tables=compared)
+    return Verdict(
+        agrees=agrees, records=made.records, seconds=made.seconds, tables=compared, findings=found, snapshot_records=begun,
+        fingerprint=made.manifest.fingerprint,
+    )  # fmt: skip
+
+
+def _taken_up(snapshot: Path, fingerprint: str | None, file: Path, until: Mapping[Partition, int]) -> int:
+    """Copy a snapshot that is what its manifest says; returns how many records it holds."""
+    ends = checked(snapshot, fingerprint).ends
+    for (topic, number), end in ends.items():
+        if end > until.get((topic, number), 0):
+            raise WorldInvalid(
+                f"Expected a snapshot from before what the live projection reflects, but it is ahead of it at {topic}/{number}/{end}."
+            )
+    if file != snapshot:
+        shutil.copyfile(snapshot, file)
+    return sum(ends.values())

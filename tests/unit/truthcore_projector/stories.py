@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,13 +28,21 @@ def header(name: str, identity: str, cause: LogPosition | None = None) -> types.
     return caused_header(Cause(position=cause, correlation_id="chain"), name, 0, SYSTEM, Instant(0))
 
 
+def _micros(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp() * 1_000_000)
+
+
 class Projection:
     """A projection to which events are told one by one."""
 
-    def __init__(self) -> None:
-        self.store, self.decoder = Store(":memory:"), Decoder()
+    def __init__(self, file: Path | None = None) -> None:
+        self.store, self.decoder = Store(file or ":memory:"), Decoder()
         self.ends: dict[tuple[str, int], int] = {}
         self.seconds = START_SECONDS
+
+    def close(self) -> None:
+        self.decoder.close()
+        self.store.close()
 
     def tell(self, event: Any) -> LogPosition:
         topic, key = EVENT_TYPES[type(event).__name__].topic.name, record_key(event)
@@ -49,7 +59,7 @@ class Projection:
     def says(
         self, subject: str, predicate: str, value: Any, source: str, confidence: float = 0.9, *, name: str | None = None,
         inputs: tuple[str, ...] = (), job: str | None = None, attempt: str | None = None, supersedes: str | None = None,
-        cause: LogPosition | None = None,
+        cause: LogPosition | None = None, valid: tuple[datetime, datetime | None] | None = None,
     ) -> tuple[str, str]:  # fmt: skip
         """Assert something; returns the assertion's id and its position."""
         identity = name or f"{subject}/{predicate}/{source}/{value}"
@@ -57,6 +67,7 @@ class Projection:
             header=header("TruthAsserted", identity, cause), subject=subject, predicate=predicate, object=typed_value(value),
             confidence=confidence, source=types.Source(kind=types.SourceKind.CLIENT, name=source),
             evidence=types.Evidence(job_id=job, attempt_id=attempt, inputs=inputs), supersedes=supersedes,
+            valid_from=_micros(valid[0]) if valid else None, valid_to=_micros(valid[1]) if valid else None,
         )  # fmt: skip
         return event.header.event_id, position_text(self.tell(event))
 
@@ -103,5 +114,4 @@ def projection() -> Iterator[Projection]:
     try:
         yield made
     finally:
-        made.decoder.close()
-        made.store.close()
+        made.close()

@@ -1,0 +1,176 @@
+"""The audit as a user meets it: verified on from a snapshot, replayed into a file, told as a trail, compared."""
+
+import json
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from controlplane.cli.stack import SystemStack
+from controlplane.client import Client
+from controlplane.settings import Settings
+from tests.acceptance.test_stack import command, until
+from tests.acceptance.test_truth import says, shown
+
+NASTY = "<script>alert(1)</script>&\"'"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemStack]:
+    with (
+        SystemStack(Settings(), tmp_path_factory.mktemp("stack"), free_ports=True) as running,
+        Client(running.gateway_url) as client,
+    ):
+        running.add_runner("runner", "tests.acceptance.handlers:runner")
+        until(lambda: client.runners().runners)
+        yield running
+
+
+@pytest.fixture
+def client(stack: SystemStack) -> Iterator[Client]:
+    with Client(stack.gateway_url) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def told(stack: SystemStack) -> str:
+    """A job that ran, and a truth that was contradicted; returns the position before the contradiction."""
+    with Client(stack.gateway_url) as client:
+        client.submit("test.nap", {"seconds": 0.01, "note": NASTY}, job_id="nap-1").wait(60)
+        client.declare_predicate("width", cardinality="SINGLE")
+        before = says(client, f"image:{NASTY}", "width", 640, "camera")
+        says(client, f"image:{NASTY}", "width", 800, "ruler", 0.95)
+    return before
+
+
+class Page(HTMLParser):
+    """Reads a page as a browser would, and remembers what it would fetch or run."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.fetched: list[str] = []
+        self.words = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name in ("src", "href", "xlink:href", "srcset", "data", "action") and not str(value).startswith("#"):
+                self.fetched.append(f"{tag} {name}={value}")
+            if name.startswith("on"):
+                self.fetched.append(f"{tag} {name}")
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def read(file: Path) -> Page:
+    page = Page(file.read_text())
+    assert page.fetched == []
+    assert "script" not in page.tags
+    return page
+
+
+def test_verify_goes_on_from_a_snapshot_that_is_what_it_says(
+    stack: SystemStack, told: str, client: Client, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first.duckdb", tmp_path / "second.duckdb"
+    code, verdict = command(stack, "audit", "verify", "--keep", str(first))
+    assert (code, verdict["agrees"], verdict["findings"], verdict["snapshot_records"]) == (0, True, [], 0)
+    says(client, "after", "the", "snapshot", "x")
+    code, on = command(
+        stack,
+        "audit",
+        "verify",
+        "--snapshot",
+        str(first),
+        "--fingerprint",
+        verdict["fingerprint"],
+        "--keep",
+        str(second),
+    )
+    assert (code, on["agrees"], on["snapshot_records"]) == (0, True, verdict["records"])
+    assert 0 < on["records"] < verdict["records"]
+    code, refused = command(stack, "audit", "verify", "--keep", str(first))
+    assert (code, "Expected no file at" in refused["error"]["message"]) == (2, True)
+    with duckdb.connect(str(first)) as database:
+        database.execute("UPDATE submissions SET priority = 9")
+    code, refused = command(stack, "audit", "verify", "--snapshot", str(first))
+    assert (code, "differs from it in: submissions" in refused["error"]["message"]) == (1, True)
+    assert "fingerprint" in shown(stack, "audit", "verify", "--snapshot", str(second))
+
+
+def test_the_world_as_of_then_is_a_file_to_query_and_to_compare(stack: SystemStack, told: str, tmp_path: Path) -> None:
+    files = {name: str(tmp_path / f"{name}.duckdb") for name in ("then", "now")}
+    code, world = command(stack, "audit", "replay", "--until", told, "--out", files["then"])
+    assert (code, world["truths"]) == (0, world["tables"]["assertions"])
+    with duckdb.connect(files["then"], read_only=True) as database:
+        query = "SELECT value, conflict FROM truths WHERE predicate = 'width'"
+        assert database.execute(query).fetchall() == [("640", False)]
+        assert database.execute("SELECT phase FROM jobs WHERE job_id = 'nap-1'").fetchall() == [("COMPLETED",)]
+    assert "truths" in shown(stack, "audit", "replay", "--out", files["now"])
+    code, found = command(stack, "audit", "diff", files["then"], files["now"])
+    changed = [(one["change"], one["after"]["value"]) for one in found["truths"] if one["predicate"] == "width"]
+    assert (code, changed) == (1, [("changed", 800)])
+    code, found = command(stack, "audit", "diff", told)
+    assert code == 0
+    assert [(one["change"], one["before"]["value"], one["after"]["value"]) for one in found["truths"] if one["predicate"] == "width"] == [
+        ("changed", 640, 800)
+    ]  # fmt: skip
+    assert "640 (90.0%) -> 800" in shown(stack, "audit", "diff", told)
+    for wrong, words in (
+        ("controlplane.truth/0/99999999", "Expected a record of the log"),
+        ("yesterday", "Expected a time"),
+    ):
+        code, refused = command(stack, "audit", "replay", "--until", wrong, "--out", str(tmp_path / "wrong.duckdb"))
+        assert (code, words in refused["error"]["message"]) == (1, True)
+    code, refused = command(stack, "audit", "diff", files["then"], "yesterday")
+    assert (code, "Expected two projection files" in refused["error"]["message"]) == (2, True)
+
+
+def test_the_trail_of_a_job_is_a_page_that_needs_nothing_else(stack: SystemStack, told: str, tmp_path: Path) -> None:
+    file = tmp_path / "job.html"
+    assert "records and" in shown(stack, "audit", "trail", "nap-1", "--out", str(file))
+    page = read(file)
+    wanted = (
+        "nap-1",
+        "COMPLETED",
+        "JobSubmitted",
+        "AttemptSucceeded",
+        "Causation",
+        "Lineage",
+        "controlplane.jobs/",
+        "outcome",
+    )
+    assert [word for word in wanted if word not in page.words] == []
+    assert page.tags.count("svg") == 3
+    code, found = command(stack, "audit", "trail", "nap-1")
+    assert (code, found["kind"], found["job"]["phase"]) == (0, "job", "COMPLETED")
+    assert {one["event_type"] for one in found["events"]} >= {
+        "JobSubmitted",
+        "JobRouted",
+        "JobCompleted",
+        "TruthAsserted",
+    }
+
+
+def test_the_trail_of_a_subject_tells_its_truths_over_time_and_escapes_what_strangers_wrote(
+    stack: SystemStack, told: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "subject.html"
+    shown(stack, "audit", "trail", f"image:{NASTY}", "--out", str(file))
+    page = read(file)
+    assert [
+        word for word in (f"image:{NASTY}", "contradicted", "camera", "ruler", "still") if word not in page.words
+    ] == []
+    code, then = command(stack, "audit", "trail", f"image:{NASTY}", "--as-of", told)
+    values: list[Any] = [one["value"] for one in then["truths"]]
+    assert (code, values, len(then["events"])) == (0, [640], 1)
+    code, refused = command(stack, "audit", "trail", "nobody")
+    assert (code, refused["error"]["code"]) == (1, "not_found")
+    assert json.dumps(refused)
