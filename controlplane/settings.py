@@ -77,6 +77,10 @@ class Settings(BaseSettings):
     truthcore_host: str = Field("127.0.0.1", description="Address that TruthCore listens on.")
     truthcore_port: Port = Field(8401, description="Port of TruthCore; 0: a free one.")
     truthcore_urls: str = Field("http://127.0.0.1:8401", description="Comma-separated URLs of the TruthCore replicas.")
+    truthcore_name: str = Field("truthcore", description="Name of this TruthCore process in answers and logs.")
+    truthcore_shard: str = Field(
+        "0/1", description="Part of the log that this TruthCore keeps: 0/2 is the first of two; 0/1 is the whole."
+    )
     truthcore_database: Path | None = Field(None, description="DuckDB file; none: truthcore.duckdb in the data folder.")
     health_host: str = Field(
         "127.0.0.1", description="Address of the health and metrics endpoint of JobForge and runners."

@@ -95,6 +95,7 @@ class Reflects(Model):
     )
     lag_records: int
     lag_seconds: float
+    answered_by: list[str] = Field([], description="The TruthCore processes that answered: one of each shard.")
 
 
 class AttemptView(Model):
@@ -310,7 +311,7 @@ class SqlRequest(Model):
     """One read-only SELECT over the documented tables."""
 
     sql: str = Field(max_length=20_000)
-    limit_rows: int = Field(1000, ge=1, le=10_000)
+    limit_rows: int = Field(1000, ge=1, le=1_000_000, description="As JSON at most 10,000.")
 
 
 class SqlAnswer(Model):

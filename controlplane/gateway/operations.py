@@ -18,8 +18,8 @@ from controlplane.events.catalog import CONTROLS, SUBMISSIONS
 from controlplane.events.controls import Bulk
 from controlplane.events.header import outside_header
 from controlplane.events.identity import Instant, random_id
+from controlplane.gateway.cores import TruthCores
 from controlplane.gateway.governance import Governance
-from controlplane.gateway.queries import TruthCores
 from controlplane.gateway.submissions import Door, submission
 from controlplane.log.positions import position_text
 

@@ -16,9 +16,10 @@ from controlplane.contents import ContentStore
 from controlplane.events.catalog import CONTROLS, RUNNERS, Service
 from controlplane.gateway import contents, deadletters, operations, registry, submissions
 from controlplane.gateway.capabilities import Capabilities
+from controlplane.gateway.cores import TruthCores
 from controlplane.gateway.governance import Governance
 from controlplane.gateway.limits import BodyLimit, add_gateway_handlers
-from controlplane.gateway.queries import TruthCores, add_queries
+from controlplane.gateway.queries import add_queries
 from controlplane.log.connection import LogConnection
 from controlplane.log.producer import LogProducer
 from controlplane.log.topics import ensure_topics
@@ -48,6 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.governance = governance
         app.state.connection = connection
         app.state.truthcores = TruthCores(settings.truthcore_urls, settings.tls)
+        app.state.truthcores.start()
         yield
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)

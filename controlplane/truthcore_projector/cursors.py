@@ -5,6 +5,7 @@ limit, by names of the result) and `gather` (over `parts`, the shards' results e
 """
 
 import re
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -18,6 +19,18 @@ DISTINCT: Final = "SELECT DISTINCT * FROM parts"
 _ENDS_WITH_ORDER: Final = re.compile(r"\b(ORDER\s+BY|LIMIT)\b[^()]*$", re.IGNORECASE)
 _POOL: Final = ThreadPoolExecutor(32, "part")
 """Statements wait in it for other processes; what they cost, they cost there."""
+
+_OWN: Final = threading.local()
+
+
+def _scratch() -> duckdb.DuckDBPyConnection:
+    """Return this thread's own empty database, in which parts are put together: opening one takes longer than most questions."""
+    if not hasattr(_OWN, "scratch"):
+        _OWN.scratch = duckdb.connect(":memory:", config={"threads": 1})
+        _OWN.scratch.execute("SET TimeZone = 'UTC'")
+    own: duckdb.DuckDBPyConnection = _OWN.scratch
+    return own
+
 
 Parameters = Sequence[Any] | dict[str, Any]
 
@@ -49,6 +62,10 @@ class Gathered:
         """Take one snapshot of each shard."""
         self.parts = list(parts)
 
+    def tables(self, query: str, parameters: Parameters = ()) -> list[pa.Table]:
+        """Return the rows of a statement, part by part."""
+        return list(_POOL.map(lambda part: part.table(query, parameters), self.parts))
+
     def found(
         self, query: str, parameters: Parameters, tail: str, gather: str
     ) -> tuple[list[str], list[tuple[Any, ...]]]:
@@ -59,13 +76,14 @@ class Gathered:
         """
         if _ENDS_WITH_ORDER.search(query):
             raise ValueError(f"Expected order and limit as `tail`, but found them in: {query[-200:]}")
-        tables = list(_POOL.map(lambda part: part.table(f"{query} {tail}", parameters), self.parts))
-        whole = pa.concat_tables(tables)
+        whole = pa.concat_tables(self.tables(f"{query} {tail}", parameters))
         if tail or gather != WHOLE:
-            with duckdb.connect(":memory:", config={"threads": 1}) as scratch:
-                scratch.execute("SET TimeZone = 'UTC'")
-                scratch.register("parts", whole)
+            scratch = _scratch()
+            scratch.register("parts", whole)
+            try:
                 whole = scratch.sql(f"{gather} {tail}").to_arrow_table()
+            finally:
+                scratch.unregister("parts")
         columns = [column.to_pylist() for column in whole.columns]
         return whole.column_names, list(zip(*columns, strict=True)) if columns else []
 
@@ -104,8 +122,8 @@ def table(cursor: Cursor, query: str) -> pa.Table:
     if isinstance(cursor, Bounded):
         return table(cursor.whole, cursor.seen(query))
     if isinstance(cursor, Gathered):
-        return pa.concat_tables(_POOL.map(lambda part: part.table(query, ()), cursor.parts))
-    return cursor.execute(query).to_arrow_table()
+        return pa.concat_tables(cursor.tables(query))
+    return cursor.sql(query).to_arrow_table()
 
 
 def tuples(

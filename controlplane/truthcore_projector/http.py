@@ -1,9 +1,7 @@
 """The queries over HTTP: the read paths of the gateway, served by the process that owns the database."""
 
-from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-import anyio.to_thread
 import duckdb
 from fastapi import FastAPI, Request
 from fastapi import Path as PathField
@@ -11,9 +9,9 @@ from fastapi import Path as PathField
 from controlplane import __version__
 from controlplane.api import models
 from controlplane.api.problems import add_problem_handlers, refused
-from controlplane.log.positions import Partition, PositionInvalid, parse_position
 from controlplane.telemetry.health import Check, health_routes
 from controlplane.truthcore_projector import queries
+from controlplane.truthcore_projector.answering import Answering
 from controlplane.truthcore_projector.asking import (
     Asked,
     AsOfText,
@@ -24,44 +22,28 @@ from controlplane.truthcore_projector.asking import (
     cursor_from,
     missing,
 )
+from controlplane.truthcore_projector.cursors import Cursor
 from controlplane.truthcore_projector.http_activity import add_activity
 from controlplane.truthcore_projector.http_audit import add_audit
 from controlplane.truthcore_projector.http_lineage import add_lineage
 from controlplane.truthcore_projector.http_scheduling import add_scheduling
 from controlplane.truthcore_projector.http_truths import add_truths
 from controlplane.truthcore_projector.moments import bounds
-from controlplane.truthcore_projector.past import as_it_was
+from controlplane.truthcore_projector.parts import add_parts
+from controlplane.truthcore_projector.peers import Peers
 from controlplane.truthcore_projector.projector import Projector
 from controlplane.truthcore_projector.sql import select
 from controlplane.truthcore_projector.store import Store, positions_in
 
-T = TypeVar("T")
-
 
 def create_app(
-    store: Store, projector: Projector, checks: dict[str, Check], *, lease_seconds: float = 6.0
+    store: Store, projector: Projector, checks: dict[str, Check], peers: Peers | None = None, *, lease_seconds: float = 6.0
 ) -> FastAPI:  # fmt: skip
     """Return TruthCore's HTTP interface."""
     app = FastAPI(title="TruthCore", version=__version__, openapi_url=None)
     add_problem_handlers(app)
 
-    async def asked(
-        min_position: list[str] | None,
-        wait_seconds: float,
-        work: Callable[[Any], T],
-        as_of: str | None = None,
-    ) -> tuple[T, models.Reflects]:
-        """Answer from one snapshot, off the event loop, once the wanted positions are reflected; say what it reflects."""
-        known = as_of_from(as_of)
-        await _wait(projector, min_position or [], wait_seconds)
-
-        def answer() -> tuple[T, dict[Partition, int]]:
-            with store.snapshot() as cursor:
-                return work(as_it_was(cursor, known)), positions_in(cursor)
-
-        found, positions = await anyio.to_thread.run_sync(answer)
-        return found, projector.reflects(positions)
-
+    asked = Answering(store, projector, peers)
     _add_jobs(app, asked)
     add_scheduling(app, asked, projector, lease_seconds)
     add_activity(app, asked)
@@ -70,25 +52,9 @@ def create_app(
     add_lineage(app, asked)
     add_audit(app, asked, projector)
     _add_sql(app, asked)
+    add_parts(app, store, projector)
     app.router.routes.extend(health_routes("truthcore", checks))
     return app
-
-
-async def _wait(projector: Projector, texts: list[str], wait_seconds: float) -> None:
-    wanted: dict[Partition, int] = {}
-    for text in texts:
-        try:
-            position = parse_position(text)
-        except PositionInvalid as error:
-            raise refused("request_invalid", str(error), field="min_position", found=text) from error
-        place = (position.topic, position.partition)
-        if place not in projector.positions:
-            known = f"Expected a partition of the log, but found {text[:200]}."
-            raise refused("request_invalid", known, field="min_position", found=text)
-        wanted[place] = max(wanted.get(place, 0), position.offset)
-    if wanted and not await projector.reached(wanted, wait_seconds):
-        text = f"Expected the projection to reach {', '.join(texts)[:300]} within {wait_seconds:g} s, but it did not."
-        raise refused("projection_behind", text, field="min_position")
 
 
 def _add_jobs(app: FastAPI, asked: Asked) -> None:
@@ -184,7 +150,7 @@ def _add_events(app: FastAPI, asked: Asked) -> None:
         if (reference is None) == (job is None):
             raise refused("request_invalid", "Expected exactly one of event, job and assertion.", field="event")
 
-        def work(cursor: duckdb.DuckDBPyConnection) -> tuple[list[models.EventView], models.CausationNode]:
+        def work(cursor: Cursor) -> tuple[list[models.EventView], models.CausationNode]:
             found = queries.submission_of(cursor, job) if job else queries.find_event(cursor, str(reference))
             if found is None:
                 raise missing("a job" if job else "a record", str(job or reference))

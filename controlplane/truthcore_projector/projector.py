@@ -9,16 +9,19 @@ from typing import Final
 import duckdb
 
 from controlplane.api.models import Reflects
-from controlplane.events.catalog import PROGRESS, RUNNERS, SUBMISSIONS, TOPICS, Service
+from controlplane.api.problems import refused
+from controlplane.api.replicas import Standing
+from controlplane.events.catalog import JOBS, PROGRESS, RUNNERS, SUBMISSIONS, TOPICS, Service
 from controlplane.events.errors import envelope
 from controlplane.events.header import Cause, caused_header
 from controlplane.events.identity import Instant, name_based_id
 from controlplane.events.types import LogPosition, RecordRefused
 from controlplane.log.connection import LogConnection, LogUnavailable
-from controlplane.log.positions import Partition
+from controlplane.log.positions import Partition, PositionInvalid, parse_position
 from controlplane.log.producer import LogProducer
 from controlplane.log.reader import Batches, LogReader
 from controlplane.truthcore_projector.decode import Decoder, Refused
+from controlplane.truthcore_projector.shards import WHOLE_LOG, Shard
 from controlplane.truthcore_projector.store import Store
 
 BATCH_RECORDS: Final = 20_000
@@ -52,13 +55,19 @@ def letter(refused: Refused, producer: LogProducer) -> RecordRefused:
 class Projector:
     """Keeps the store up to date while `run` runs."""
 
-    def __init__(self, connection: LogConnection, store: Store, counts: Mapping[str, int]) -> None:
-        """Prepare a projector that reads on where the store is."""
+    def __init__(
+        self, connection: LogConnection, store: Store, counts: Mapping[str, int], *, shard: Shard = WHOLE_LOG, name: str = "truthcore",
+    ) -> None:  # fmt: skip
+        """Prepare a projector that reads its shard on where the store is."""
+        self.shard = shard
+        self.name = name
+        self._counts = dict(counts)
         self._connection = connection
         self._store = store
         self._decoder = Decoder()
         self._producer = LogProducer(connection, service=Service.TRUTHCORE, partitions=counts)
-        self._partitions = [(topic, number) for topic, count in counts.items() for number in range(count)]
+        places = [(topic, number) for topic, count in counts.items() for number in range(count)]
+        self._partitions = [place for place in places if shard.reads(place)]
         self.positions: dict[Partition, int] = dict.fromkeys(self._partitions, 0) | store.positions()
         self.ends: dict[Partition, int] = {}
         self._last_log_time_milliseconds = 0
@@ -68,15 +77,58 @@ class Projector:
         """Set while somebody waits for a record that is not reflected yet."""
         self.reading = False
 
+    def standing(self, positions: Mapping[Partition, int] | None = None) -> Standing:
+        """Return how this process stands; `reflects` is what an answer made of these positions knows, by default now."""
+        reflects = self.reflects(positions)
+        return Standing(
+            name=self.name, shard=self.shard.number, shards=self.shard.of, reading=self.reading, reflects=reflects
+        )
+
     def reflects(self, positions: Mapping[Partition, int] | None = None) -> Reflects:
-        """Return what an answer made now knows, and how far behind the log that is."""
+        """Return what an answer made of these positions knows, and how far behind the log that is."""
         positions = dict.fromkeys(self._partitions, 0) | dict(self.positions if positions is None else positions)
         by_topic: dict[str, dict[int, int]] = {}
         for (topic, partition), offset in sorted(positions.items()):
             by_topic.setdefault(topic, {})[partition] = offset
         lag = sum(max(0, end - positions.get(one, 0)) for one, end in self.ends.items())
         seconds = max(0.0, time.time() - self._last_log_time_milliseconds / 1000) if lag else 0.0
-        return Reflects(positions=by_topic, lag_records=lag, lag_seconds=round(seconds, 3))
+        return Reflects(positions=by_topic, lag_records=lag, lag_seconds=round(seconds, 3), answered_by=[self.name])
+
+    def close(self) -> None:
+        """Remove what decoding keeps on the side."""
+        self._decoder.close()
+
+    def wanted(self, texts: Sequence[str]) -> dict[Partition, int]:
+        """Return the positions that a question wants reflected.
+
+        Raises:
+            Refused: one is no position of this log.
+        """
+        wanted: dict[Partition, int] = {}
+        for text in texts:
+            try:
+                position = parse_position(text)
+            except PositionInvalid as error:
+                raise refused("request_invalid", str(error), field="min_position", found=text) from error
+            if position.partition >= self._counts.get(position.topic, 0):
+                known = f"Expected a partition of the log, but found {text[:200]}."
+                raise refused("request_invalid", known, field="min_position", found=text)
+            place = (position.topic, position.partition)
+            wanted[place] = max(wanted.get(place, 0), position.offset)
+        return wanted
+
+    async def wait_for(self, texts: Sequence[str], wait_seconds: float) -> None:
+        """Wait until the projection reflects what a question wants of this shard.
+
+        Raises:
+            Refused: one is no position of this log, or it is not reached in time.
+        """
+        mine = {place: offset for place, offset in self.wanted(texts).items() if self.shard.reads(place)}
+        if mine and not await self.reached(mine, wait_seconds):
+            text = (
+                f"Expected the projection to reach {', '.join(texts)[:300]} within {wait_seconds:g} s, but it did not."
+            )
+            raise refused("projection_behind", text, field="min_position")
 
     async def reached(self, wanted: Mapping[Partition, int], timeout_seconds: float) -> bool:
         """Wait until the projection reflects these records; False when it did not in time."""
@@ -133,7 +185,8 @@ class Projector:
         records = [record for batch in batches.values() for record in batch]
         following = {one: batch[-1].offset + 1 for one, batch in batches.items()}
         # Step 1. A crash after the letters: the batch comes again, and they get the same ids.
-        decoded = await asyncio.to_thread(self._decoder.decode, records)
+        mine = [one for one in records if self.shard.keeps(one.topic, one.key, self._counts[JOBS.name])]
+        decoded = await asyncio.to_thread(self._decoder.decode, mine)
         await self._send_letters(decoded.refused)
         # Step 2. A crash after the rows: reading goes on behind them.
         await asyncio.to_thread(self._store.write, decoded, following)
@@ -154,9 +207,9 @@ class Projector:
             return
 
     async def _send_letters(self, refusals: Sequence[Refused]) -> None:
-        for refused in refusals:
-            record = refused.record
-            logger.warning("Refused %s/%s/%s: %s", record.topic, record.partition, record.offset, refused.reason)
+        for one in refusals:
+            record = one.record
+            logger.warning("Refused %s/%s/%s: %s", record.topic, record.partition, record.offset, one.reason)
         letters = [letter(one, self._producer) for one in refusals if one.record.topic in LETTERS_FOR]
         await self._producer.send([self._producer.record(one) for one in letters])
 

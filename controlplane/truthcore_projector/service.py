@@ -9,13 +9,16 @@ import uvloop
 from controlplane.events.catalog import Service
 from controlplane.log.connection import LogConnection, LogUnavailable
 from controlplane.log.topics import ensure_topics
+from controlplane.replicas.directory import Directory
 from controlplane.security.certificates import ADMIN
 from controlplane.security.serving import OnlyPeers, serving
 from controlplane.settings import Settings
 from controlplane.telemetry.health import Dependency, State
 from controlplane.telemetry.logs import configure_logging
 from controlplane.truthcore_projector.http import create_app
+from controlplane.truthcore_projector.peers import Peers
 from controlplane.truthcore_projector.projector import Projector
+from controlplane.truthcore_projector.shards import shard_of
 from controlplane.truthcore_projector.store import Store
 
 AGAIN_SECONDS = 1.0
@@ -45,23 +48,28 @@ async def serve(settings: Settings) -> None:
     file = settings.truthcore_database or settings.data_dir / "truthcore.duckdb"
     file.parent.mkdir(parents=True, exist_ok=True)
     counts = await patient_topics(connection, settings)
-    store = Store(file)
-    projector = Projector(connection, store, counts)
+    shard = shard_of(settings.truthcore_shard)
+    store = Store(file, shard=shard)
+    projector = Projector(connection, store, counts, shard=shard, name=settings.truthcore_name)
+    directory = Directory([url.strip() for url in settings.truthcore_urls.split(",")])
+    peers = Peers(directory) if shard.of > 1 else None
 
     async def log() -> Dependency:
         return Dependency(state=State.OK if projector.reading else State.DEGRADED)
 
-    app = create_app(store, projector, {"log": log}, lease_seconds=settings.lease_seconds)
+    app = create_app(store, projector, {"log": log}, peers, lease_seconds=settings.lease_seconds)
     if settings.tls is not None:
         app.add_middleware(OnlyPeers, names=ASKED_BY)
     async with serving(app, settings.truthcore_host, settings.truthcore_port, settings.tls) as port:
         logger.info("TruthCore answers on port %d.", port)
-        projecting = asyncio.create_task(projector.run())
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({projecting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (projecting, stopping):
+        tasks = [asyncio.create_task(projector.run()), asyncio.create_task(stop.wait())]
+        if peers is not None:
+            tasks.append(asyncio.create_task(directory.follow()))
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
             task.cancel()
-        results = await asyncio.gather(projecting, stopping, return_exceptions=True)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    projector.close()
     store.close()
     if isinstance(results[0], Exception):
         raise results[0]

@@ -6,55 +6,159 @@ because the store switches external access off and locks the configuration.
 """
 
 import math
+import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Any, Final
 
 import duckdb
+import pyarrow as pa
 
 from controlplane.api.models import SqlRequest
 from controlplane.api.problems import refused
 from controlplane.log.positions import Partition
+from controlplane.truthcore_projector.cursors import Cursor, Gathered, tuples
 from controlplane.truthcore_projector.past import world
+from controlplane.truthcore_projector.store import Store, positions_in
+from controlplane.truthcore_projector.tables import TABLES
 
 SQL_SECONDS: Final = 10.0
+JSON_ROWS: Final = 10_000
+ROWS_LIMIT: Final = 1_000_000
+BATCH_ROWS: Final = 10_000
+TOGETHER_ROWS: Final = 1_000_000
+"""Rows of one table that are brought together where the log is sharded."""
 
 
 def select(
-    cursor: duckdb.DuckDBPyConnection, body: SqlRequest, ends: Mapping[Partition, int] | None = None
+    cursor: Cursor, body: SqlRequest, ends: Mapping[Partition, int] | None = None
 ) -> tuple[list[str], list[list[Any]], bool]:
-    """Run one SELECT on a cursor in a read-only transaction; return its columns, its rows, and whether there were more.
+    """Run one SELECT on a cursor in a read-only transaction; return its columns, its rows as JSON, and whether there were more.
 
     With `ends`, the first offsets that were not known yet, its tables and views are what the log knew before them.
 
     Raises:
-        Refused: it is not one SELECT, it is wrong, or it took too long.
+        Refused: it is not one SELECT, it is wrong, or it went over a limit.
     """
-    timer = threading.Timer(SQL_SECONDS, cursor.interrupt)
+    if body.limit_rows > JSON_ROWS:
+        text = f"Expected at most {JSON_ROWS:,} rows as JSON; Arrow and Parquet take up to {ROWS_LIMIT:,}."
+        raise refused("request_invalid", text, field="limit_rows", found=body.limit_rows)
+    with _database(cursor, body.sql) as database, _limited(database):
+        database.execute(_statement(database, body.sql, ends))
+        found = database.fetchmany(body.limit_rows + 1)
+        columns = [column[0] for column in database.description or []]
+    rows = [[_plain(value) for value in row] for row in found[: body.limit_rows]]
+    return columns, rows, len(found) > body.limit_rows
+
+
+def select_table(
+    cursor: Cursor, body: SqlRequest, ends: Mapping[Partition, int] | None = None
+) -> tuple[pa.Table, bool]:
+    """Run one SELECT as `select` does; return its rows as an Arrow table, and whether there were more.
+
+    Raises:
+        Refused: it is not one SELECT, it is wrong, or it went over a limit.
+    """
+    with _database(cursor, body.sql) as database, _limited(database):
+        reader = database.sql(_statement(database, body.sql, ends)).to_arrow_reader(BATCH_ROWS)
+        batches, rows = [], 0
+        for batch in reader:
+            batches.append(batch)
+            rows += batch.num_rows
+            if rows > body.limit_rows:
+                break
+        return pa.Table.from_batches(batches, reader.schema).slice(0, body.limit_rows), rows > body.limit_rows
+
+
+def _statement(database: duckdb.DuckDBPyConnection, text: str, ends: Mapping[Partition, int] | None) -> str:
+    statements = database.extract_statements(text)
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        raise refused("request_invalid", "Expected one SELECT statement, but found something else.", field="sql")
+    if not ends:
+        return statements[0].query
+    # What is one SELECT by itself is one in parentheses.
+    return f"WITH {world(ends)} SELECT * FROM (\n{_body(statements[0].query)}\n)"
+
+
+@contextmanager
+def _limited(database: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Stop what runs too long, and say of every fault of a query what was expected."""
+    timer = threading.Timer(SQL_SECONDS, database.interrupt)
+    timer.start()
     try:
-        statements = cursor.extract_statements(body.sql)
-        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-            raise refused("request_invalid", "Expected one SELECT statement, but found something else.", field="sql")
-        timer.start()
-        if ends:  # What is one SELECT by itself is one in parentheses.
-            cursor.execute(f"WITH {world(ends)} SELECT * FROM (\n{_body(statements[0].query)}\n)")
-        else:
-            cursor.execute(statements[0])
-        found = cursor.fetchmany(body.limit_rows + 1)
+        yield
     except duckdb.InterruptException as error:
         raise refused(
             "query_limit", f"Expected the query to end within {SQL_SECONDS:g} s, but it did not.", field="sql"
         ) from error
+    except duckdb.OutOfMemoryException as error:
+        text = f"Expected a query that needs less memory than TruthCore may use, but: {str(error)[:300]}"
+        raise refused("query_limit", text, field="sql") from error
     except duckdb.Error as error:
         raise refused(
             "request_invalid", f"Expected a query that can be run, but: {str(error)[:1000]}", field="sql"
         ) from error
     finally:
         timer.cancel()
-    columns = [column[0] for column in cursor.description or []]
-    rows = [[_plain(value) for value in row] for row in found[: body.limit_rows]]
-    return columns, rows, len(found) > body.limit_rows
+
+
+@contextmanager
+def _database(cursor: Cursor, text: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a database that can answer a query: this one, or where the log is sharded a throw-away one with the tables that it names.
+
+    Raises:
+        Refused: those tables have more rows than are brought together for one query.
+    """
+    if not isinstance(cursor, Gathered):
+        yield cursor
+        return
+    together = Store(":memory:")
+    try:
+        with _limited(together.connection):
+            _statement(together.connection, text, None)
+            for name in sorted(_named(together.connection, text)):
+                _bring(cursor, together, name)
+        with together.snapshot() as database:
+            yield database
+    finally:
+        together.close()
+
+
+def _named(database: duckdb.DuckDBPyConnection, text: str) -> set[str]:
+    """Return the tables that a query may read: those whose name, or that of a view over them, is a word of it."""
+    words = {word.lower() for word in re.findall(r"\w+", text)}
+    views = {row[0] for row in database.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()}
+    through = {name for view in views & words for name in database.get_table_names(f'SELECT * FROM "{view}"')}
+    return (words | through) & {*TABLES, "positions"}
+
+
+def _bring(cursor: Gathered, together: Store, name: str) -> None:
+    ((rows,),) = tuples(cursor, f"SELECT count(*) AS n FROM {name}", gather="SELECT sum(n)::BIGINT FROM parts")
+    if rows > TOGETHER_ROWS:
+        text = (
+            f"Expected a query over tables of at most {TOGETHER_ROWS:,} rows, since TruthCore is sharded and brings them together, "
+            f"but {name} has {rows:,}."
+        )
+        raise refused("query_limit", text, field="sql")
+    if name == "positions":
+        some = positions_in(cursor)
+        parts = [
+            pa.table(
+                {
+                    "topic": [one[0] for one in some],
+                    "partition": [one[1] for one in some],
+                    "next_offset": list(some.values()),
+                }
+            )
+        ]
+    else:
+        parts = cursor.tables(f"SELECT * FROM {name}")
+    for part in parts:
+        together.connection.register("part", part)
+        together.connection.execute(f"INSERT INTO {name} SELECT * FROM part")
+        together.connection.unregister("part")
 
 
 def _body(statement: str) -> str:

@@ -9,7 +9,9 @@ import duckdb
 import pyarrow as pa
 
 from controlplane.log.positions import Partition
+from controlplane.truthcore_projector.cursors import Cursor, tuples
 from controlplane.truthcore_projector.decode import COORDINATES, Decoded, Refused
+from controlplane.truthcore_projector.shards import WHOLE_LOG, Shard
 from controlplane.truthcore_projector.tables import EVENT_ROWS, POSITIONS, ROWS, TABLES
 from controlplane.truthcore_projector.views import VIEWS
 
@@ -23,20 +25,26 @@ WHOLE_RECORDS: Final = ("value BLOB", "value BLOB USING COMPRESSION zstd")
 """Records' bytes resemble each other: a fifth smaller and faster to write than with the compression chosen by itself."""
 
 
-def positions_in(cursor: duckdb.DuckDBPyConnection) -> dict[Partition, int]:
-    """Return the next offset of each partition that the rows seen by a cursor reflect."""
-    rows = cursor.execute("SELECT topic, partition, next_offset FROM positions").fetchall()
-    return {(topic, partition): offset for topic, partition, offset in rows}
+def positions_in(cursor: Cursor) -> dict[Partition, int]:
+    """Return the next offset of each partition that the rows seen by a cursor reflect; of one that several shards read, what all have."""
+    query = "SELECT topic, partition, min(next_offset) AS next FROM positions GROUP BY topic, partition"
+    least = "SELECT topic, partition, min(next) FROM parts GROUP BY ALL"
+    return {(topic, partition): offset for topic, partition, offset in tuples(cursor, query, gather=least)}
+
+
+class ShardDiffers(ValueError):
+    """A database holds another part of the log than the one it is opened for."""
 
 
 class Store:
     """One DuckDB file, written by one thread; queries take a cursor of their own."""
 
-    def __init__(self, file: Path | str, *, bulk: bool = False) -> None:
-        """Open or make the database; `bulk` is for folding a long stretch of the log while nobody asks.
+    def __init__(self, file: Path | str, *, bulk: bool = False, shard: Shard = WHOLE_LOG) -> None:
+        """Open or make the database of a shard; `bulk` is for folding a long stretch of the log while nobody asks.
 
         Raises:
             duckdb.IOException: another process owns the file.
+            ShardDiffers: it holds another part of the log.
         """
         self.connection = duckdb.connect(str(file))
         self.connection.execute(f"SET memory_limit = '{BULK_MEMORY_LIMIT if bulk else MEMORY_LIMIT}'")
@@ -44,12 +52,27 @@ class Store:
             self.connection.execute(f"SET checkpoint_threshold = '{BULK_CHECKPOINT}'")
         self.connection.execute("SET TimeZone = 'UTC'")
         self.connection.execute(POSITIONS)
+        self._keep(shard, file)
         for name, columns in TABLES.items():
             self.connection.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns.replace(*WHOLE_RECORDS)})")
         for view in VIEWS:
             self.connection.execute(view)
         self.connection.execute("SET enable_external_access = false")
         self.connection.execute("SET lock_configuration = true")
+
+    def _keep(self, shard: Shard, file: Path | str) -> None:
+        """Write into an empty database which part of the log it holds; a file from before there were shards holds the whole."""
+        self.connection.execute("CREATE TABLE IF NOT EXISTS shard (number INTEGER, of INTEGER)")
+        known = self.connection.execute("SELECT number, of FROM shard").fetchone()
+        if known is None:
+            begun = self.connection.execute("SELECT count(*) > 0 FROM positions").fetchone()
+            known = (0, 1) if begun and begun[0] else (shard.number, shard.of)
+            self.connection.execute("INSERT INTO shard VALUES (?, ?)", known)
+        if known != (shard.number, shard.of):
+            self.connection.close()
+            raise ShardDiffers(
+                f"Expected {file} to hold shard {shard}, but it holds {known[0]}/{known[1]}: use another file, or remove it."
+            )
 
     def close(self) -> None:
         """Close the database; everything committed is in the file."""
