@@ -81,6 +81,10 @@ class Settings(BaseSettings):
     truthcore_shard: str = Field(
         "0/1", description="Part of the log that this TruthCore keeps: 0/2 is the first of two; 0/1 is the whole."
     )
+    truthcore_snapshot: str | None = Field(
+        None,
+        description="Where a TruthCore without a file begins: `peers`, the URL of a TruthCore, or the fsspec URL of a folder with snapshots; none: at the log's beginning.",
+    )
     truthcore_database: Path | None = Field(None, description="DuckDB file; none: truthcore.duckdb in the data folder.")
     health_host: str = Field(
         "127.0.0.1", description="Address of the health and metrics endpoint of JobForge and runners."

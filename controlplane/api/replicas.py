@@ -11,6 +11,7 @@ class Standing(Model):
     name: str
     shard: int = Field(description="Which of the shards it keeps, from 0.")
     shards: int = Field(description="How many there are; 1: it keeps the whole log.")
+    folded_records: int = Field(0, description="Records that it read since it started.")
     reading: bool = Field(description="It follows the log now.")
     reflects: Reflects
 

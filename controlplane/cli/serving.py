@@ -22,6 +22,15 @@ def up(
             help="TLS with client certificates and least rights everywhere; default: CONTROLPLANE_SECURE.",
         ),
     ] = None,
+    replicas: Annotated[
+        int,
+        typer.Option(
+            min=1, max=16, help="TruthCore processes, each with a file of its own; of each shard, if there are any."
+        ),
+    ] = 1,
+    shards: Annotated[
+        int, typer.Option(min=1, max=16, help="Parts that the log is kept in, each by TruthCore processes of its own.")
+    ] = 1,
 ) -> None:
     """Start everything on this machine: broker, store, JobForge, TruthCore, gateway and console. Ctrl-C stops it."""
     from controlplane.cli.stack import SystemStack
@@ -33,7 +42,7 @@ def up(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     print(f"Starting in {folder} (the first time, Kafka is downloaded: about 45 MB).")
     try:
-        with SystemStack(chosen, folder, agents=agents) as stack:
+        with SystemStack(chosen, folder, agents=agents, replicas=replicas, shards=shards) as stack:
             print(f"\n  console   {stack.gateway_url}/console/\n  HTTP      {stack.gateway_url}/docs")
             print(f"  Kafka     {stack.kafka_bootstrap}\n  logs      {folder / 'logs'}\n")
             if stack.certificates:

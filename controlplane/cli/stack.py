@@ -42,11 +42,25 @@ def answers(url: str, tls: TlsFiles | None = None) -> str | None:
 class SystemStack:
     """Kafka, Valkey, JobForge, TruthCore and the gateway, started together and stopped in order; runners are added."""
 
-    def __init__(self, settings: Settings, data_dir: Path, *, agents: int = 1, free_ports: bool = False) -> None:
-        """Prepare the stack in a data folder; `free_ports` is for tests and benches, that run beside others."""
+    def __init__(
+        self,
+        settings: Settings,
+        data_dir: Path,
+        *,
+        agents: int = 1,
+        replicas: int = 1,
+        shards: int = 1,
+        free_ports: bool = False,
+    ) -> None:
+        """Prepare the stack in a data folder, with so many TruthCore processes for each shard of the log.
+
+        `free_ports` is for tests and benches, that run beside others.
+        """
         self._settings = settings
         self._data_dir = data_dir
         self._agents = agents
+        self._replicas = replicas
+        self._shards = shards
         self._free_ports = free_ports
         self.certificates = (settings.certificates_dir or data_dir / "certificates") if settings.secure else None
         """Folder of the identities with which everything here is spoken to; None: plain text."""
@@ -56,6 +70,7 @@ class SystemStack:
         )  # fmt: skip
         self.gateway_url = ""
         self.truthcore_url = ""
+        self.truthcore_urls: dict[str, str] = {}
         self.kafka_bootstrap = ""
         self.services: dict[str, Child] = {}
 
@@ -98,7 +113,7 @@ class SystemStack:
             "CONTROLPLANE_KAFKA_BOOTSTRAP": self.kafka_bootstrap,
             "CONTROLPLANE_DATA_DIR": str(self._data_dir),
             "CONTROLPLANE_GATEWAY_URL": self.gateway_url,
-            "CONTROLPLANE_TRUTHCORE_URLS": self.truthcore_url,
+            "CONTROLPLANE_TRUTHCORE_URLS": ",".join(self.truthcore_urls.values()) or self.truthcore_url,
         }
         if identity in STORE_USERS:
             redis = self._settings.redis_url
@@ -119,12 +134,10 @@ class SystemStack:
         if self.certificates is not None:
             asyncio.run(self._let_in())
         gateway = choose_port(None) if self._free_ports else settings.gateway_port
-        truthcore = choose_port(None) if self._free_ports else settings.truthcore_port
         scheme = "https" if self.certificates else "http"
         self.gateway_url = f"{scheme}://{settings.gateway_host}:{gateway}"
-        self.truthcore_url = f"{scheme}://{settings.truthcore_host}:{truthcore}"
-        ports = {"CONTROLPLANE_GATEWAY_PORT": str(gateway), "CONTROLPLANE_TRUTHCORE_PORT": str(truthcore)}
-        self._service("truthcore", ports, f"{self.truthcore_url}/health/live")
+        ports = {"CONTROLPLANE_GATEWAY_PORT": str(gateway)}
+        self._start_truthcores(scheme)
         for number in range(self._agents):
             health = choose_port(None)
             name = "jobforge" if number == 0 else f"jobforge-{number + 1}"
@@ -145,6 +158,28 @@ class SystemStack:
         """Give each service its rights, and make the topics, which no service may."""
         await bring_about(self.connection(), grants(), is_ours)
         await ensure_topics(self.connection(), self._settings)
+
+    def _start_truthcores(self, scheme: str) -> None:
+        """Start every replica of every shard, each on a port and a file of its own; every one knows all of them."""
+        settings = self._settings
+        names = ["truthcore", *(f"truthcore-{number}" for number in range(2, self._replicas * self._shards + 1))]
+        ports: list[int] = []
+        for number in range(len(names)):
+            wanted = None if self._free_ports else settings.truthcore_port + number
+            ports.append(wanted or choose_port(None, ports))
+        self.truthcore_urls = {
+            name: f"{scheme}://{settings.truthcore_host}:{port}" for name, port in zip(names, ports, strict=True)
+        }
+        self.truthcore_url = self.truthcore_urls[names[0]]
+        for number, (name, port) in enumerate(zip(names, ports, strict=True)):
+            variables = {
+                "CONTROLPLANE_TRUTHCORE_PORT": str(port), "CONTROLPLANE_TRUTHCORE_NAME": name,
+                "CONTROLPLANE_TRUTHCORE_SHARD": f"{number % self._shards}/{self._shards}",
+            }  # fmt: skip
+            part = f"-of-{self._shards}" if self._shards > 1 else ""
+            if number or part:  # Another number of shards folds the log into other files.
+                variables["CONTROLPLANE_TRUTHCORE_DATABASE"] = str(self._data_dir / f"{name}{part}.duckdb")
+            self._service(name, variables, f"{self.truthcore_urls[name]}/health/live")
 
     def _service(self, name: str, variables: Mapping[str, str], url: str) -> None:
         argv = [sys.executable, "-m", "controlplane.cli.main", "service", name.partition("-")[0]]

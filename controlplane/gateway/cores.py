@@ -12,6 +12,8 @@ from controlplane.api.problems import refused
 from controlplane.log.positions import Partition, PositionInvalid, parse_position
 from controlplane.replicas.choice import Replica
 from controlplane.replicas.directory import Directory
+from controlplane.settings import TlsFiles
+from controlplane.tls import client_context
 
 ANSWER_WITHIN_SECONDS: Final = 40.0
 _ASKED_HEADERS: Final = ("accept", "content-type", "last-event-id")
@@ -24,10 +26,11 @@ _KEPT_HEADERS: Final = (
 class TruthCores:
     """Asks one TruthCore after the other, the best first, until one answers."""
 
-    def __init__(self, urls: str) -> None:
-        """Prepare for the comma-separated URLs; `start` begins to look how each stands."""
-        self.directory = Directory([url.strip() for url in urls.split(",") if url.strip()])
-        self._client = httpx.AsyncClient(timeout=ANSWER_WITHIN_SECONDS)
+    def __init__(self, urls: str, tls: TlsFiles | None = None) -> None:
+        """Prepare for the comma-separated URLs, with this certificate; `start` begins to look how each stands."""
+        verify = client_context(tls) if tls else True
+        self.directory = Directory([url.strip() for url in urls.split(",") if url.strip()], verify)
+        self._client = httpx.AsyncClient(timeout=ANSWER_WITHIN_SECONDS, verify=verify)
         self._following: asyncio.Task[None] | None = None
 
     def start(self) -> None:

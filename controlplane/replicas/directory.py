@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -22,8 +23,9 @@ logger = logging.getLogger(__name__)
 class Directory:
     """The replicas behind some URLs; `follow` keeps it up to date."""
 
-    def __init__(self, urls: Sequence[str]) -> None:
+    def __init__(self, urls: Sequence[str], verify: ssl.SSLContext | bool = True) -> None:
         """Prepare; until somebody looked, every replica counts as down and is asked all the same."""
+        self._verify = verify
         self.replicas = [Replica(url=url.rstrip("/")) for url in urls]
 
     def best(self, wanted: Mapping[Partition, int] | None = None, shard: int | None = None) -> list[Replica]:
@@ -54,7 +56,7 @@ class Directory:
 
     async def follow(self) -> None:
         """Ask every replica how it stands, again and again, until cancelled."""
-        async with httpx.AsyncClient(timeout=ANSWER_SECONDS) as client:
+        async with httpx.AsyncClient(timeout=ANSWER_SECONDS, verify=self._verify) as client:
             await asyncio.gather(*(self._follow(client, one) for one in self.replicas))
 
     async def _follow(self, client: httpx.AsyncClient, replica: Replica) -> None:

@@ -9,6 +9,7 @@ from fastapi import Path as PathField
 from controlplane import __version__
 from controlplane.api import models
 from controlplane.api.problems import add_problem_handlers, refused
+from controlplane.log.positions import Partition
 from controlplane.telemetry.health import Check, health_routes
 from controlplane.truthcore_projector import queries
 from controlplane.truthcore_projector.answering import Answering
@@ -27,17 +28,19 @@ from controlplane.truthcore_projector.http_activity import add_activity
 from controlplane.truthcore_projector.http_audit import add_audit
 from controlplane.truthcore_projector.http_lineage import add_lineage
 from controlplane.truthcore_projector.http_scheduling import add_scheduling
+from controlplane.truthcore_projector.http_snapshots import add_snapshots
 from controlplane.truthcore_projector.http_truths import add_truths
 from controlplane.truthcore_projector.moments import bounds
 from controlplane.truthcore_projector.parts import add_parts
 from controlplane.truthcore_projector.peers import Peers
 from controlplane.truthcore_projector.projector import Projector
+from controlplane.truthcore_projector.snapshots import Snapshots
 from controlplane.truthcore_projector.sql import select
 from controlplane.truthcore_projector.store import Store, positions_in
 
 
 def create_app(
-    store: Store, projector: Projector, checks: dict[str, Check], peers: Peers | None = None, *, lease_seconds: float = 6.0
+    store: Store, projector: Projector, checks: dict[str, Check], peers: Peers | None = None, *, snapshots: Snapshots | None = None, lease_seconds: float = 6.0
 ) -> FastAPI:  # fmt: skip
     """Return TruthCore's HTTP interface."""
     app = FastAPI(title="TruthCore", version=__version__, openapi_url=None)
@@ -53,6 +56,8 @@ def create_app(
     add_audit(app, asked, projector)
     _add_sql(app, asked)
     add_parts(app, store, projector)
+    if snapshots is not None:
+        add_snapshots(app, snapshots)
     app.router.routes.extend(health_routes("truthcore", checks))
     return app
 

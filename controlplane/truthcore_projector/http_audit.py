@@ -41,5 +41,5 @@ def add_audit(app: FastAPI, asked: Asked, projector: Projector) -> None:
             return digest(cursor, cut), cut
 
         (tables, cut), reflects = await asked(min_position, wait_seconds, work)
-        shown = reflects if known is None else projector.reflects(cut)
+        shown = reflects.model_copy(update={"positions": projector.reflects(cut).positions}) if known else reflects
         return models.DigestAnswer(tables=tables, reflects=shown)

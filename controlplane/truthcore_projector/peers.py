@@ -1,5 +1,6 @@
 """The other shards, asked over HTTP: one open snapshot at a replica of each."""
 
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
@@ -63,10 +64,10 @@ class RemotePart:
 class Peers:
     """The replicas of the other shards."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, verify: ssl.SSLContext | bool = True) -> None:
         """Take what is known of the replicas."""
         self.directory = directory
-        self._client = httpx.Client(timeout=ANSWER_SECONDS)
+        self._client = httpx.Client(timeout=ANSWER_SECONDS, verify=verify)
 
     def close(self) -> None:
         """Disconnect."""

@@ -70,6 +70,7 @@ class Projector:
         self._partitions = [place for place in places if shard.reads(place)]
         self.positions: dict[Partition, int] = dict.fromkeys(self._partitions, 0) | store.positions()
         self.ends: dict[Partition, int] = {}
+        self._folded_records = 0
         self._last_log_time_milliseconds = 0
         self._moved = asyncio.Condition()
         self._waiting = 0
@@ -81,7 +82,12 @@ class Projector:
         """Return how this process stands; `reflects` is what an answer made of these positions knows, by default now."""
         reflects = self.reflects(positions)
         return Standing(
-            name=self.name, shard=self.shard.number, shards=self.shard.of, reading=self.reading, reflects=reflects
+            name=self.name,
+            shard=self.shard.number,
+            shards=self.shard.of,
+            folded_records=self._folded_records,
+            reading=self.reading,
+            reflects=reflects,
         )
 
     def reflects(self, positions: Mapping[Partition, int] | None = None) -> Reflects:
@@ -190,6 +196,7 @@ class Projector:
         await self._send_letters(decoded.refused)
         # Step 2. A crash after the rows: reading goes on behind them.
         await asyncio.to_thread(self._store.write, decoded, following)
+        self._folded_records += len(records)
         self._last_log_time_milliseconds = max(record.timestamp for record in records)
         async with self._moved:
             self.positions.update(following)

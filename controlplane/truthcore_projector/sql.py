@@ -111,9 +111,10 @@ def _database(cursor: Cursor, text: str) -> Iterator[duckdb.DuckDBPyConnection]:
     Raises:
         Refused: those tables have more rows than are brought together for one query.
     """
-    if not isinstance(cursor, Gathered):
+    if isinstance(cursor, duckdb.DuckDBPyConnection):
         yield cursor
         return
+    assert isinstance(cursor, Gathered)  # What SQL sees of the past it says itself.
     together = Store(":memory:")
     try:
         with _limited(together.connection):

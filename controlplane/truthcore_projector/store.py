@@ -1,8 +1,10 @@
 """The projection's database: rows and positions in one transaction, so that a record has its effect once."""
 
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final
 
 import duckdb
@@ -46,6 +48,8 @@ class Store:
             duckdb.IOException: another process owns the file.
             ShardDiffers: it holds another part of the log.
         """
+        self._file = Path(file)
+        self._writing = Lock()
         self.connection = duckdb.connect(str(file))
         self.connection.execute(f"SET memory_limit = '{BULK_MEMORY_LIMIT if bulk else MEMORY_LIMIT}'")
         if bulk:
@@ -99,6 +103,19 @@ class Store:
         1. Rows and positions are written in one transaction. A crash before its commit: the batch comes again. After: it
         is skipped, because reading goes on at the stored positions.
         """
+        with self._writing:
+            self._write(decoded, positions)
+
+    def copy_to(self, target: Path) -> None:
+        """Copy the database as it is after the last transaction; reading goes on meanwhile, writing waits.
+
+        Another process copies: closing the file in this one would let go of the lock that keeps others out of it.
+        """
+        with self._writing:
+            self.connection.execute("CHECKPOINT")
+            subprocess.run(["cp", "--", str(self._file), str(target)], check=True, capture_output=True)  # noqa: S607 -- POSIX
+
+    def _write(self, decoded: Decoded, positions: Mapping[Partition, int]) -> None:
         database = self.connection
         database.begin()
         try:

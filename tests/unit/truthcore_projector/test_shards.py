@@ -9,8 +9,6 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from controlplane.log.positions import position_text
 from controlplane.truthcore_projector.cursors import Gathered
@@ -101,9 +99,9 @@ def plain(answer: dict[str, Any]) -> Any:
     return answer
 
 
-@given(seed=st.integers(0, 2**32), steps=st.integers(1, 40), shards=st.integers(2, 3))
-@settings(max_examples=5)
+@pytest.mark.parametrize(("seed", "steps", "shards"), [(1, 1, 2), (2, 25, 2), (3, 25, 3)])
 def test_shards_together_and_replicas_answer_as_one(seed: int, steps: int, shards: int) -> None:
+    # Each question is several statements to several databases: few worlds, and everything asked of each.
     world, chance = World(seed, steps), random.Random(seed)
     asked = list(questions(world))
     with answering(world) as single:
@@ -138,7 +136,7 @@ def test_a_shard_is_written_one_way(text: str) -> None:
 
 def test_a_file_is_not_opened_for_another_shard(tmp_path: Any) -> None:
     Store(tmp_path / "core.duckdb", shard=Shard(number=1, of=2)).close()
-    with pytest.raises(ShardDiffers, match="Expected .* to hold shard 0/1, but it holds 1/2"):
+    with pytest.raises(ShardDiffers, match=r"Expected .* to hold shard 0/1, but it holds 1/2"):
         Store(tmp_path / "core.duckdb")
     Store(tmp_path / "core.duckdb", shard=Shard(number=1, of=2)).close()
 
