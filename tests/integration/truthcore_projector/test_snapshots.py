@@ -36,8 +36,7 @@ def test_a_replica_that_begins_with_a_snapshot_folds_only_the_tail(
     kafka_bootstrap: str, tmp_path: Path, namespace: str
 ) -> None:
     log, shelf = Log(kafka_bootstrap), (tmp_path / "shelf").as_uri()
-    for number in range(5):
-        *_, last = log.job(f"{namespace}-{number}")
+    last = [log.job(f"{namespace}-{number}")[-1] for number in range(5)][-1]
     with running(kafka_bootstrap, tmp_path / "first") as first:
         first.get("/v1/jobs", last)
         url = f"http://127.0.0.1:{first.port}"
@@ -45,8 +44,7 @@ def test_a_replica_that_begins_with_a_snapshot_folds_only_the_tail(
             source = from_peer(client, url)
             publish(source, shelf)
         before = records(source[0].positions)
-        for number in range(TAIL_JOBS):
-            *_, last = log.job(f"{namespace}-tail-{number}")
+        last = [log.job(f"{namespace}-tail-{number}")[-1] for number in range(TAIL_JOBS)][-1]
         digests = first.get("/v1/digest", last)
         for name, place in (("of-a-peer", url), ("of-a-folder", shelf), ("of-peers", "peers")):
             new = TruthCore(kafka_bootstrap, tmp_path / name)
