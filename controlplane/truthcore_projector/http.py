@@ -9,7 +9,6 @@ from fastapi import Path as PathField
 from controlplane import __version__
 from controlplane.api import models
 from controlplane.api.problems import add_problem_handlers, refused
-from controlplane.log.positions import Partition
 from controlplane.telemetry.health import Check, health_routes
 from controlplane.truthcore_projector import queries
 from controlplane.truthcore_projector.answering import Answering
@@ -36,7 +35,7 @@ from controlplane.truthcore_projector.peers import Peers
 from controlplane.truthcore_projector.projector import Projector
 from controlplane.truthcore_projector.snapshots import Snapshots
 from controlplane.truthcore_projector.sql import select
-from controlplane.truthcore_projector.store import Store, positions_in
+from controlplane.truthcore_projector.store import Store
 
 
 def create_app(
