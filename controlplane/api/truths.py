@@ -55,3 +55,26 @@ class TruthDiffAnswer(Model):
     changes: list[TruthChange]
     next_cursor: str | None
     reflects: Reflects
+
+
+class LearnedSource(Model):
+    """What the agreement of the sources says of one of them."""
+
+    source: str
+    reliability: float = Field(description="Learned; nothing uses it until it is published.")
+    votes: int = Field(description="Truths about which it and another source spoke.")
+    declared: float | None = Field(description="What is in force; null: nobody declared it, which counts as 1.")
+
+
+class LearnedAnswer(Model):
+    """How reliable sources are, learned over a frozen range of the log."""
+
+    method: Literal["accu", "truthfinder"]
+    as_of: str = Field(description="The range: asked with this as_of again, the answer is the same.")
+    valid_at: datetime
+    sources: list[LearnedSource]
+    truths: int
+    votes: int
+    rounds: int
+    settled: bool = Field(description="False: the numbers still moved after the last round.")
+    reflects: Reflects

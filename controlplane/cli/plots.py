@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from controlplane.api.models import TruthView
-from controlplane.api.truths import TruthChange, TruthDiffAnswer, TruthHistoryAnswer, TruthInterval
+from controlplane.api.truths import LearnedAnswer, TruthChange, TruthDiffAnswer, TruthHistoryAnswer, TruthInterval
 from controlplane.cli.show import console
 
 PLOT_COLUMNS = 100
@@ -89,3 +89,20 @@ def change(one: TruthChange) -> None:
 
 def _side(view: TruthView | None) -> str:
     return "[dim]nothing[/]" if view is None else f"{escape(_value(view.value, view.unit))} ({view.confidence:.1%})"
+
+
+def learned(answer: LearnedAnswer, published: list[str]) -> None:
+    """Show what was learned of each source, beside what is in force."""
+    table = Table("Source", "Learned", "In force", "Votes", box=None, header_style="dim")
+    for one in sorted(answer.sources, key=lambda one: one.reliability, reverse=True):
+        force = "1 (undeclared)" if one.declared is None else f"{one.declared:.3f}"
+        table.add_row(escape(one.source), f"{one.reliability:.3f}", force, f"{one.votes:,}")
+    console.print(table if answer.sources else "No two sources speak about the same truth.")
+    end = "settled" if answer.settled else "[yellow]not settled[/]"
+    console.print(
+        f"{answer.method} over {answer.votes:,} votes about {answer.truths:,} truths, {end} after {answer.rounds} rounds."
+    )
+    words = (
+        f"{len(published)} declared: they count from now on." if published else "Nothing was declared; --publish does."
+    )
+    console.print(f"[dim]{words}[/]")

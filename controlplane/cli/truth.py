@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 from controlplane.cli.asking import AsOf, Gateway, Json, ask
 
 PANEL = "Truth and why"
+REASON_LETTERS = 1_000
 
 
 class ShowsByDefault(TyperGroup):
@@ -98,3 +99,38 @@ def diff(
     query = {"from": begin, "to": end, "subject": subject, "predicate": predicate, "valid_at": valid_at, "limit": limit}
     answer = ask(gateway, as_json, lambda client: client.request("GET", "/v1/truths/diff", query=query))
     shown.output(TruthDiffAnswer.model_validate(answer), as_json, difference)
+
+
+@app.command()
+def learn(
+    predicate: Annotated[str, typer.Option(help="Only these properties; * stands for anything.")] = "*",
+    subject: Annotated[str, typer.Option(help="Only these subjects; * stands for anything.")] = "*",
+    method: Annotated[str, typer.Option(help="accu (Dong et al. 2009) or truthfinder (Yin et al. 2007).")] = "accu",
+    publish: Annotated[bool, typer.Option("--publish", help="Declare what was learned, as events on the log: only then it counts.")] = False,
+    min_votes: Annotated[int, typer.Option(min=1, help="Publish only what rests on so many votes.")] = 10,
+    as_of: AsOf = None,
+    valid_at: ValidAt = None,
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Learn from their agreement how reliable sources are; with --publish, declare it."""
+    from controlplane.api.truths import LearnedAnswer
+    from controlplane.cli import show as shown
+    from controlplane.cli.plots import learned
+
+    query = {"method": method, "subject": subject, "predicate": predicate, "as_of": as_of, "valid_at": valid_at}
+
+    def work(client: Any) -> tuple[LearnedAnswer, list[str]]:
+        found = LearnedAnswer.model_validate(client.request("GET", "/v1/truths/learned", query=query))
+        reason = (
+            f"learned by {method} from {found.votes:,} votes about {found.truths:,} truths (subject {subject}, predicate {predicate}),"
+            f" as of {found.as_of}, valid at {found.valid_at.isoformat()}"
+        )
+        chosen = [one for one in found.sources if publish and one.votes >= min_votes]
+        return found, [
+            client.declare_source(one.source, one.reliability, reason[:REASON_LETTERS]).position for one in chosen
+        ]
+
+    found, positions = ask(gateway, as_json, work)
+    answer = {**found.model_dump(mode="json"), "published": positions}
+    shown.output(answer, as_json, lambda _: learned(found, positions))

@@ -19,6 +19,7 @@ PATHS: Final[tuple[tuple[str, str, Any, str], ...]] = (
     ("GET", "/v1/causation", models.CausationAnswer, "events"),
     ("GET", "/v1/truths", models.TruthsAnswer, "truths"),
     ("GET", "/v1/truths/history", truths.TruthHistoryAnswer, "truths"),
+    ("GET", "/v1/truths/learned", truths.LearnedAnswer, "truths"),
     ("GET", "/v1/truths/diff", truths.TruthDiffAnswer, "truths"),
     ("GET", "/v1/lineage", lineage.LineageAnswer, "truths"),
     ("GET", "/v1/impact", lineage.ImpactAnswer, "truths"),

@@ -1,12 +1,13 @@
 """Truth over HTTP: what is true, since when, and what changed."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query
 
 from controlplane.api import models
 from controlplane.api import truths as answers
+from controlplane.truthcore_projector.agreement import Lesson, frozen_range, lesson
 from controlplane.truthcore_projector.asking import (
     Asked,
     AsOfText,
@@ -20,7 +21,8 @@ from controlplane.truthcore_projector.asking import (
 )
 from controlplane.truthcore_projector.cursors import Cursor
 from controlplane.truthcore_projector.differences import changes
-from controlplane.truthcore_projector.moments import Moment, moment, naive
+from controlplane.truthcore_projector.moments import Moment, bounds, moment, naive
+from controlplane.truthcore_projector.store import positions_in
 from controlplane.truthcore_projector.timeline import Story, intervals, story
 from controlplane.truthcore_projector.truths import Wanted, truth_cursor, truth_page
 
@@ -87,6 +89,27 @@ def add_truths(app: FastAPI, asked: Asked) -> None:
 
         (found, following), reflects = await asked(min_position, wait_seconds, work)
         return answers.TruthDiffAnswer(changes=found, next_cursor=following, reflects=reflects)
+
+    @app.get("/v1/truths/learned")
+    async def learned(
+        method: Literal["accu", "truthfinder"] = "accu", subject: Text = "*", predicate: Text = "*", as_of: AsOfText = None,
+        valid_at: ValidAt = None, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0,
+    ) -> answers.LearnedAnswer:  # fmt: skip
+        """Learn how reliable sources are; nothing changes until somebody declares it."""
+        known = as_of_from(as_of)
+        instant_asked = valid_at or (known if isinstance(known, datetime) else datetime.now(UTC))
+
+        def work(c: Any) -> tuple[Lesson, str]:
+            text = frozen_range(positions_in(c), bounds(c, known))
+            # The range by positions, whatever it was asked by, so that this answer can be had again.
+            at = moment(c, as_of_from(text), instant_asked)
+            return lesson(c, Wanted(subject=subject, predicate=predicate), at, method), text
+
+        (found, text), reflects = await asked(min_position, wait_seconds, work)
+        return answers.LearnedAnswer(
+            method=method, as_of=text, valid_at=instant_asked, sources=found.sources, truths=found.truths, votes=found.votes,
+            rounds=found.rounds, settled=found.settled, reflects=reflects,
+        )  # fmt: skip
 
 
 def _moment_cursor(text: str) -> datetime:

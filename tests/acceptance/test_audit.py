@@ -174,3 +174,22 @@ def test_the_trail_of_a_subject_tells_its_truths_over_time_and_escapes_what_stra
     code, refused = command(stack, "audit", "trail", "nobody")
     assert (code, refused["error"]["code"]) == (1, "not_found")
     assert json.dumps(refused)
+
+
+def test_reliability_is_learned_and_counts_once_it_is_declared(stack: SystemStack, client: Client) -> None:
+    last = client.declare_predicate("length", cardinality="SINGLE").position
+    for number in range(5):
+        for source, value in (("tape", number), ("laser", number), ("guess", -1 - number)):
+            last = client.assert_truth(f"rod:{number}", "length", value, 0.9, source=source).position
+    client.truths("rod:*", min_position=last)
+    code, found = command(stack, "truth", "learn", "--predicate", "length")
+    assert (code, found["truths"], found["published"]) == (0, 5, [])
+    code, found = command(
+        stack, "truth", "learn", "--predicate", "length", "--as-of", found["as_of"], "--publish", "--min-votes", "5"
+    )
+    assert (code, len(found["published"])) == (0, 3)
+    (truth,) = client.truths("rod:1", "length", min_position=found["published"])
+    weights = {vote.source: vote.reliability for candidate in truth.candidates for vote in candidate.votes}
+    assert weights == {one["source"]: one["reliability"] for one in found["sources"]}
+    assert weights["tape"] == weights["laser"] > 0.9 > 0.2 + weights["guess"]
+    assert "Nothing was declared" in shown(stack, "truth", "learn", "--predicate", "length", "--method", "truthfinder")
