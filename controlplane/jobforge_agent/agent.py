@@ -334,7 +334,8 @@ class Agent:
             for consumed in batch
             if consumed.error is not None
         ]
-        await self.notes.take(batch)
+        if not await self.notes.take(batch):
+            raise StoreLost("Expected the store to know what was ever declared, but it was emptied.")
         name = self._outbox.next_name()
         verdict = await self._store.commit(Changes(), expect=expect, outbox=(name, letters))
         if verdict == "lost":

@@ -16,8 +16,8 @@ from controlplane.events.header import Cause, caused_header
 from controlplane.events.identity import Instant
 from controlplane.jobforge_agent.agent import Agent
 from controlplane.jobforge_agent.commands import DECIDERS
+from controlplane.jobforge_agent.control_store import Place
 from controlplane.jobforge_agent.decide import Context, Decision, Related
-from controlplane.jobforge_agent.moments import Now
 from controlplane.jobforge_agent.state import Job
 from controlplane.jobforge_agent.store import Store
 from controlplane.log.producer import LogProducer
@@ -66,13 +66,12 @@ def as_command(bulk: types.BulkRequested, job: Job, header: types.EventHeader) -
 class Bulks:
     """Applies bulk commands for one instance."""
 
-    def __init__(self, agent: Agent, store: Store, producer: LogProducer, *, partitions: int, now: Now) -> None:
+    def __init__(self, agent: Agent, store: Store, producer: LogProducer, *, partitions: int) -> None:
         """Apply them through an agent; `partitions` is the number of job partitions."""
         self._agent = agent
         self._store = store
         self._producer = producer
         self._partitions = partitions
-        self._now = now
 
     async def apply(self) -> None:
         """Go on with every command that is not applied to a partition of ours yet."""
@@ -112,10 +111,12 @@ class Bulks:
         originals = await self._agent.relations.originals(
             {name: known[name].submission for name in chosen} if command.action == "retry" else {}
         )
-        decider = self._decider(command, cause, Related(originals=originals), not_allowed)
+        decider = self._decider(place, command, cause, Related(originals=originals), not_allowed)
         last = not page
+        # What was found is part of the identity: a store that forgot how far this came may find other jobs.
+        name = f"BulkApplied/{partition}/{found}/{refused}"
         applied = types.BulkApplied(
-            header=caused_header(cause, f"BulkApplied/{partition}", 0, self._producer.identity, self._now()),
+            header=caused_header(cause, name, 0, self._producer.identity, Instant(place.at)),
             subject=command.subject, bulk_id=command.bulk_id, partition=partition, matched=found, refused=refused,
         )  # fmt: skip
 
@@ -130,14 +131,16 @@ class Bulks:
         return not last
 
     def _decider(
-        self, bulk: types.BulkRequested, cause: Cause, related: Related, not_allowed: set[str]
+        self, place: Place, bulk: types.BulkRequested, cause: Cause, related: Related, not_allowed: set[str]
     ) -> Callable[[Job, Context], Decision]:
         def decide(job: Job, context: Context) -> Decision:
+            # The command's own time, as for one about a single job: what is decided again is the same.
+            now = Instant(place.at)
             scoped = msgspec.structs.replace(cause, scope=job.job_id, correlation_id=job.correlation_id)
-            header = caused_header(scoped, type(bulk).__name__, 0, self._producer.identity, Instant(context.now))
+            header = caused_header(scoped, type(bulk).__name__, 0, self._producer.identity, now)
             command = as_command(bulk, job, header)
             decision = DECIDERS[type(command)](
-                job, command, msgspec.structs.replace(context, cause=scoped, related=related)
+                job, command, msgspec.structs.replace(context, cause=scoped, now=now, related=related)
             )
             if any(isinstance(event, types.CommandRefused) for event in decision.events):
                 not_allowed.add(job.job_id)

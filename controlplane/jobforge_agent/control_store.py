@@ -1,6 +1,6 @@
 """The part of the schedule store that holds what operators declared, and what follows jobs around: counts, families, failures."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -75,16 +75,23 @@ class ControlStore:
     def _key(self, name: str) -> str:
         return self._prefix + name
 
-    async def note(self, changes: Iterable[Noted]) -> None:
-        """Keep what events of the controls say; queues that limits stopped are looked at again."""
+    async def note(self, changes: Iterable[Noted], *, fold: Mapping[str, int] | None = None) -> bool:
+        """Keep what events of the controls say; queues that limits stopped are looked at again.
+
+        `fold` says that these are all events up to its positions, by name of a partition. Without it the store has to know of a fold: False if
+        it was emptied, and has to be folded first.
+        """
         fields: dict[str, bytes] = {}
         guards: dict[str, str] = {}
         for one in changes:
             fields |= one.fields
             guards |= one.guards
         arguments = [part for name, value in fields.items() for part in (name, value)]
-        packed = msgspec.msgpack.encode(list(guards.items()))
-        await self._control(keys=[self._key("controls")], args=[self._prefix, packed, *arguments])
+        packed = msgspec.msgpack.encode(
+            {"fold": False if fold is None else list(fold.items()), "guards": list(guards.items())}
+        )
+        answer = await self._control(keys=[self._key("controls")], args=[self._prefix, packed, *arguments])
+        return bool(answer != b"lost")
 
     async def version(self) -> str:
         """Return a text that changes with every declaration; `NONE` when the store knows of none."""

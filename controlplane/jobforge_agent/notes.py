@@ -1,6 +1,6 @@
 """What runners say of themselves and operators declare: noted in the store, and read from there by every instance."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from controlplane.events import types
@@ -23,8 +23,11 @@ class Notes:
         self._registry_version = -1
         self.controls = router.controls
 
-    async def take(self, batch: Sequence[Consumed]) -> None:
-        """Note the events of a batch, in their order; a batch that comes again changes nothing."""
+    async def take(self, batch: Sequence[Consumed], *, fold: Mapping[str, int] | None = None) -> bool:
+        """Note the events of a batch, in their order; a batch that comes again changes nothing. False: the store has to be folded first.
+
+        `fold` says that the batch is everything that was ever declared, up to its positions.
+        """
         changes: list[Noted] = []
         for consumed in batch:
             if consumed.error is not None:
@@ -33,9 +36,11 @@ class Notes:
                 changes.append(noted(consumed.event, consumed.position, consumed.at))
             else:
                 await self.take_runner(consumed.event, consumed.at)
-        if changes:
-            await self._store.controls.note(changes)
-            await self.refresh_controls()
+        if not changes and fold is None:
+            return True
+        known = await self._store.controls.note(changes, fold=fold)
+        await self.refresh_controls()
+        return known
 
     async def take_runner(self, event: Any, at: int) -> None:
         """Note what a runner says of itself."""

@@ -18,7 +18,7 @@ from controlplane.jobforge_agent.decide import Context, new_job
 from controlplane.jobforge_agent.moments import Now
 from controlplane.jobforge_agent.notes import Notes
 from controlplane.jobforge_agent.state import SECOND, Job
-from controlplane.jobforge_agent.store import Owned, Store
+from controlplane.jobforge_agent.store import Owned, Store, partition_text
 from controlplane.log.connection import LogConnection
 from controlplane.log.group import OffsetBook
 from controlplane.log.positions import Partition
@@ -94,11 +94,11 @@ class Ownership:
         """Fold everything that was ever declared, if the store knows of nothing: it is little, and all of it counts."""
         if await self._store.controls.version() == NONE:
             count = self._producer.partitions(CONTROLS.name)
-            batch = [
-                consume(record, count)
-                async for record in recovery.records(reader, {(CONTROLS.name, number): 0 for number in range(count)})
-            ]
-            await self._notes.take(batch)
+            ends = {(CONTROLS.name, number): 0 for number in range(count)}
+            batch = [consume(record, count) async for record in recovery.records(reader, dict(ends))]
+            ends.update({(CONTROLS.name, one.position.partition): one.position.offset + 1 for one in batch})
+            await self._notes.take(batch, fold={partition_text(one): end for one, end in ends.items()})
+            stored.update(await self._store.positions(places))
         starts = {one: 0 for one in places if stored[one] is None}
         stored.update(starts)
         await self._store.set_positions(starts)
@@ -107,15 +107,14 @@ class Ownership:
         self, reader: LogReader, places: Sequence[Partition], stored: dict[Partition, int | None]
     ) -> None:
         since = self._now() // 1000 - REGISTRATIONS_SINCE_MILLISECONDS
-        fresh = not await self._store.runners()
-        if fresh:
+        missing = [one for one in places if stored[one] is None]
+        if missing or not await self._store.runners():
             everywhere = [(RUNNERS.name, number) for number in range(self._producer.partitions(RUNNERS.name))]
             starts = await reader.offsets_at(dict.fromkeys(everywhere, since))
             async for record in recovery.records(reader, starts):
                 event = recovery.decoded(record)
                 if event is not None:
                     await self._notes.take_runner(event, record.timestamp * 1000)
-        missing = [one for one in places if stored[one] is None]
         starts = await reader.offsets_at(dict.fromkeys(missing, since)) if missing else {}
         stored.update(starts)
         await self._store.set_positions(starts)
@@ -191,7 +190,7 @@ class Ownership:
                 places = starts
             while True:
                 known = await self._store.jobs([job.job_id for job in part])
-                changes = Changes.between((known.get(job.job_id), job) for job in part)
+                changes = Changes.between((before := known.get(job.job_id), _still_held(before, job)) for job in part)
                 verdict = await self._store.commit(changes, owned={number: epoch}, places=places)
                 if verdict == "ok":
                     break
@@ -212,3 +211,9 @@ class Ownership:
             producer=self._producer.identity, partition=record.partition,
         )  # fmt: skip
         return new_job(event, context)
+
+
+def _still_held(before: Job | None, job: Job) -> Job:
+    """Return a restored job that counts against what the store says, if it knows the lease: else nobody would ever take that back."""
+    same = before is not None and before.leased and job.leased and before.attempt_id == job.attempt_id
+    return msgspec.structs.replace(job, holds=before.holds) if same and before is not None else job

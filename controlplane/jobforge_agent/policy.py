@@ -25,6 +25,8 @@ class Candidate(msgspec.Struct, kw_only=True):
     """(job type, contract major) pairs."""
     pace: float = 1.0
     """How long its attempts take compared with others' of the same job types: 2 is half as fast."""
+    on_trial: bool = False
+    """Whether it gets one attempt at a time: its circuit breaker is half open."""
     closed_to: str | None = None
     """Why it gets nothing now: its circuit breaker."""
 
@@ -94,6 +96,8 @@ def unable(job: Job, runner: Candidate) -> str | None:
 
 def full(job: Job, runner: Candidate) -> str | None:
     """Return why a runner has no room for a job now, or None."""
+    if runner.on_trial and runner.busy:
+        return "is on trial with one attempt: its circuit breaker is half open"
     if runner.busy + job.slots > runner.slots:
         return f"full: {runner.busy} of {runner.slots} slots"
     return None

@@ -112,7 +112,7 @@ class Router:
         )  # fmt: skip
         chosen = self._policy(situation)
         claims = [self._claim(one, now, limits.get(one.job.job_id, ())) for one in chosen]
-        accepted = await self._store.claim(claims, version=heads.version, now=now) if claims else []
+        accepted = await self._store.claim(claims, version=heads.version) if claims else []
         for one, claim, yes in zip(chosen, claims, accepted, strict=True):
             if yes:
                 self._outbox.publish(str(claim.job.attempt_id), [claim.record])
@@ -156,8 +156,10 @@ class Router:
         )  # fmt: skip
         inbox = partition_of(runner_id.encode(), self._producer.partitions(ROUTING.name))
         record = self._producer.record(routed, partition=inbox)
+        # On trial it must be idle: other instances' routers claim at the same time.
+        capacity = job.slots if rules.on_trial(runner_id, self.controls.now) else self._runners[runner_id].slots
         return Claim(
-            job=leased, queue=job.queue, capacity=self._runners[runner_id].slots, record=record, limits=limits,
+            job=leased, queue=job.queue, capacity=capacity, record=record, limits=limits,
             cost=cost(job, self.controls.now.weights),
         )  # fmt: skip
 

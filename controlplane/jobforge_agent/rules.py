@@ -59,17 +59,20 @@ def may_route(
 def candidate(
     runner: RunnerRegistered, offered: Offers, controls: Controls, *, busy: int, pace: float
 ) -> Candidate:  # fmt: skip
-    """Return a runner as a policy sees it: closed behind an open breaker, with a few slots behind a half-open one."""
+    """Return a runner as a policy sees it: closed behind an open breaker, on trial behind a half-open one."""
     breaker = controls.breakers.get(of_runner(runner.runner_id))
-    slots, closed_to = runner.slots, None
-    if breaker is not None and breaker.state == OPEN:
-        closed_to = f"its circuit breaker is open: {breaker.reason}"
-    elif breaker is not None and breaker.state == HALF_OPEN:
-        slots = min(slots, THRESHOLDS.probes)
+    opened = breaker is not None and breaker.state == OPEN
     return Candidate(
-        runner_id=runner.runner_id, pool=runner.pool, slots=slots, busy=busy, labels=runner.labels, offers=offered,
-        pace=pace, closed_to=closed_to,
+        runner_id=runner.runner_id, pool=runner.pool, slots=runner.slots, busy=busy, labels=runner.labels, offers=offered,
+        pace=pace, on_trial=on_trial(runner.runner_id, controls),
+        closed_to=f"its circuit breaker is open: {breaker.reason}" if breaker is not None and opened else None,
     )  # fmt: skip
+
+
+def on_trial(runner_id: str, controls: Controls) -> bool:
+    """Say whether a runner gets one attempt at a time, however many slots that takes: its breaker is half open."""
+    breaker = controls.breakers.get(of_runner(runner_id))
+    return breaker is not None and breaker.state == HALF_OPEN
 
 
 def limits_of(job: Job, controls: Controls) -> Limits:

@@ -50,7 +50,7 @@ def _span(schedule: ScheduleDeclared, now: int, last: int) -> int:
 
 
 def fired(
-    schedule: ScheduleDeclared, came: Due, cause: Cause, producer: Producer, now: Instant, *, running: bool
+    schedule: ScheduleDeclared, came: Due, cause: Cause, producer: Producer, *, running: bool
 ) -> tuple[ScheduleFired | JobSubmitted, ...]:
     """Return what follows when a time came: a job with an id of that time, so that firing twice is one job, and the record of it.
 
@@ -62,8 +62,11 @@ def fired(
     elif running and not schedule.overlap:
         reason = "The job before is not concluded."
     job_id = None if reason else job_of(schedule.schedule_id, came.at)
+    # What was found is part of the identity: a store that forgot this time and is asked again may find another state.
+    found = f"{came.at}/{came.missed}/{job_id or reason}"
+    now = Instant(came.at)  # Not the moment of the look, so that what is decided again is the same.
     record = ScheduleFired(
-        header=caused_header(cause, f"ScheduleFired/{came.at}", 0, producer, now), subject=schedule.subject,
+        header=caused_header(cause, f"ScheduleFired/{found}", 0, producer, now), subject=schedule.subject,
         schedule_id=schedule.schedule_id, due_at=came.at, job_id=job_id, missed=came.missed, reason=reason,
     )  # fmt: skip
     if job_id is None:

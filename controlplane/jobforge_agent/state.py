@@ -36,6 +36,8 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     contract_major: int
     tenant: str
     labels: tuple[tuple[str, str], ...] = ()
+    slots: int = 1
+    """One that takes more room than there is must not hide the smaller ones behind it."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -97,6 +99,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
             contract_major=self.contract_major,
             tenant=self.tenant,
             labels=labels,
+            slots=self.slots,
         )
 
     @property

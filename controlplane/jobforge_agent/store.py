@@ -106,10 +106,12 @@ class Store:
         self.controls = ControlStore(self._redis, self._prefix, self._script("control"))
 
     def _script(self, name: str) -> AsyncScript:
-        folder = files("controlplane.jobforge_agent") / "scripts"
-        text = (folder / "queues.lua").read_text() + (folder / f"{name}.lua").read_text()
-        script: AsyncScript = self._redis.register_script(text)
+        script: AsyncScript = self._redis.register_script(self._text(name))
         return script
+
+    def _text(self, name: str) -> str:
+        folder = files("controlplane.jobforge_agent") / "scripts"
+        return (folder / "queues.lua").read_text() + (folder / f"{name}.lua").read_text()
 
     def _key(self, name: str) -> str:
         return self._prefix + name
@@ -247,7 +249,7 @@ class Store:
             for subject, running, recent, first in zip(limits, answers[::3], answers[1::3], answers[2::3], strict=True)
         }
 
-    async def claim(self, claims: Sequence[Claim], *, version: str, now: int) -> list[bool]:
+    async def claim(self, claims: Sequence[Claim], *, version: str) -> list[bool]:
         """Lease jobs; returns which claims were accepted. Accepted records are in the outbox under their attempt id."""
         blobs: list[bytes] = []
         rows = []
@@ -265,7 +267,7 @@ class Store:
                     depth_name(job),
                 )
             )  # fmt: skip
-        fields = _pack({"outbox": self._instance, "version": version, "now": now, "claims": rows})
+        fields = _pack({"outbox": self._instance, "version": version, "claims": rows})
         return [bool(one) for one in await self._claim(keys=[self._key("lanes")], args=[self._prefix, fields, *blobs])]
 
     async def busy(self) -> dict[str, int]:

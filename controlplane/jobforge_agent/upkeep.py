@@ -58,7 +58,7 @@ class Upkeep:
         self._thresholds = thresholds
         self._now = now
         self._measured_at = 0.0
-        self.bulks = Bulks(agent, store, producer, partitions=partitions, now=now)
+        self.bulks = Bulks(agent, store, producer, partitions=partitions)
 
     async def run(self) -> None:
         """Look again and again, for as long as the task runs."""
@@ -131,7 +131,7 @@ class Upkeep:
         cause = Cause(
             position=place.position, correlation_id=schedule.schedule_id, tenant=header.tenant, actor=header.actor
         )
-        events = schedules.fired(schedule, came, cause, self._producer.identity, self._now(), running=running)
+        events = schedules.fired(schedule, came, cause, self._producer.identity, running=running)
         if await self._agent.decide_once(events, (schedule.subject, last, str(came.at))) and came.missed:
             logger.warning("Schedule %s left %d missed times out.", schedule.schedule_id, came.missed)
 

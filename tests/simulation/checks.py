@@ -1,5 +1,6 @@
 """What must hold in every history, whatever happens: looked at while it runs and when it is over."""
 
+import contextlib
 import hashlib
 from collections import defaultdict
 from typing import Any, Final
@@ -7,13 +8,14 @@ from typing import Any, Final
 import msgspec
 
 from controlplane.events import types
-from controlplane.events.catalog import EVENT_TYPES, JOBS, ROUTING, SUBMISSIONS, TERMINAL, Service
+from controlplane.events.catalog import CONTROLS, EVENT_TYPES, JOBS, ROUTING, SUBMISSIONS, TERMINAL, Service
 from controlplane.events.codec import UndecodableRecord, decode
 from controlplane.jobforge_agent.changes import decode_job
 from controlplane.jobforge_agent.recovery import Recorded
 from controlplane.jobforge_agent.state import Job
 from tests.simulation.logs import Record, SimulatedLog
 from tests.simulation.stores import Server
+from tests.simulation.witness import bulks_left, schedules_kept
 from tests.simulation.world import World
 
 _TOLD: Final = ("job_id", "attempt_id", "runner_id", "priority", "reason", "subject")
@@ -31,24 +33,18 @@ class Checks:
         self._world = world
         self._log = log
         self._server = server
-        self._store_lost = False
-
-    def store_was_lost(self) -> None:
-        """Take note that the store forgot something: attempts that it does not know may still run."""
-        self._store_lost = True
+        self._events: list[tuple[Record, Any]] = []
+        self._read = 0
 
     # When it is quiet
 
     def events(self, *topics: str) -> list[tuple[Record, Any]]:
         """Return the events on topics, in the order in which they were appended."""
-        found = []
-        for record in self._log.appended:
-            if not topics or record.topic in topics:
-                try:
-                    found.append((record, decode(record.value)))
-                except UndecodableRecord:
-                    continue
-        return found
+        for record in self._log.appended[self._read :]:
+            with contextlib.suppress(UndecodableRecord):
+                self._events.append((record, decode(record.value)))
+        self._read = len(self._log.appended)
+        return [one for one in self._events if not topics or one[0].topic in topics]
 
     def _concluded(self) -> set[str]:
         return {event.job_id for _, event in self.events(JOBS.name) if type(event) in TERMINAL}
@@ -60,7 +56,11 @@ class Checks:
     def quiet(self, instances: list[Any]) -> bool:
         """Say whether nothing is left to do."""
         pending = any(one.outbox.pending for one in instances if one.alive)
-        return not pending and self._expected() <= self._concluded() and not self._leftovers()
+        concluded = self._expected() <= self._concluded()
+        return not pending and concluded and not self._bulks_left() and not self._leftovers()
+
+    def _bulks_left(self) -> list[str]:
+        return bulks_left([event for _, event in self.events(CONTROLS.name)], self._log.counts[SUBMISSIONS.name])
 
     def _names(self) -> dict[str, bytes]:
         return {key.decode().removeprefix(self._server.prefix): key for key in self._server.stored_keys()}
@@ -76,7 +76,7 @@ class Checks:
         found = []
         for name, key in self._names().items():
             kind = name.partition(":")[0]
-            if kind in {"ready", "depths", "due", "open", "held", "outbox"}:
+            if kind in {"ready", "depths", "due", "open", "held", "outbox", "running", "parked", "lane", "children"}:
                 found.append(name)
             elif kind == "busy":
                 busy = self._server.client.hgetall(key)
@@ -85,13 +85,17 @@ class Checks:
 
     # At the end
 
-    def at_the_end(self, runner_ids: list[str]) -> None:
-        """Hold every promise about the log and the store against what is there."""
+    def at_the_end(self, until: int, *, clocks_agree: bool, forgetful: bool) -> None:
+        """Hold every promise about the log and the store against what is there; `until` is when the calm began."""
         self._one_conclusion_each()
         self._no_event_id_twice()
         self._causes_come_first()
         self._attempts_are_real()
         self._store_is_fold()
+        controls = [event for _, event in self.events(CONTROLS.name, SUBMISSIONS.name)]
+        schedules_kept(self._world, controls, until if clocks_agree else 0, forgetful=forgetful)
+        for bulk_id in self._bulks_left():
+            self._world.fail(f"{bulk_id} was not applied to every partition")
 
     def _one_conclusion_each(self) -> None:
         conclusions: dict[str, dict[str, str]] = defaultdict(dict)

@@ -6,7 +6,7 @@ calm, everything accepted has to conclude.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -19,13 +19,15 @@ from controlplane.log.producer import OutgoingRecord
 from tests.simulation.checks import Checks
 from tests.simulation.instances import SESSION_SECONDS, Group, Instance, simulated_surroundings
 from tests.simulation.logs import Link, SimulatedLog, SimulatedProducer
+from tests.simulation.operators import Operators
 from tests.simulation.runners import Behaviour, Runner
 from tests.simulation.stores import Server, Snapshot
+from tests.simulation.witness import Witness
 from tests.simulation.world import Faults, Process, World
 
-STORM_SECONDS: Final = 25.0
-CALM_SECONDS: Final = 240.0
-"""Accepted work that did not conclude so long after the storm is lost."""
+STORM_SECONDS: Final = (8.0, 16.0, 25.0)
+CALM_SECONDS: Final = 900.0
+"""Accepted work that did not conclude so long after the storm is lost: longer than a circuit breaker rests at most."""
 LOOK_EVERY_SECONDS: Final = 2.0
 
 BADLY: Final = {"fails": 0.25, "breaks": 0.05, "hangs": 0.08, "forgets": 0.08, "ignores_revocation": 0.3}
@@ -33,7 +35,8 @@ BADLY: Final = {"fails": 0.25, "breaks": 0.05, "hangs": 0.08, "forgets": 0.08, "
 FAULTS: Final = (
     "instances_crash", "instances_freeze", "instances_deaf", "clocks_jump", "store_past", "store_empty", "store_down",
     "store_refuses", "store_answer_lost", "log_gives_up", "redelivered", "slow_step", "runners_vanish", "runners_freeze",
-    "runners_drain", "attempts_end_badly", "reports_twice", "children", "commands", "poison", "limits_of_time",
+    "runners_drain", "attempts_end_badly", "reports_twice", "children", "commands", "poison", "limits_of_time", "limits", "shares",
+    "pauses", "schedules", "bulk", "outages", "rush",
 )  # fmt: skip
 """What a history may be chosen to meet."""
 
@@ -46,6 +49,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     runners: int
     jobs: int
     job_partitions: int
+    storm_seconds: float
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +74,7 @@ class History:
         self.plan = Plan(
             meets=frozenset(chosen) if meets is None else meets, instances=draw.choice((1, 2, 2, 3)),
             runners=draw.randint(1, 4), jobs=draw.choice((8, 15, 25, 40)), job_partitions=draw.choice((1, 2, 3)),
+            storm_seconds=draw.choice(STORM_SECONDS),
         )  # fmt: skip
         self.server = server
         self.log = SimulatedLog.empty(world, self.plan.job_partitions, 4, 2)
@@ -77,15 +82,20 @@ class History:
         self.instances: list[Instance] = []
         self.runners: list[Runner] = []
         self.checks = Checks(world, self.log, server)
+        self.witness = Witness(world, server, self._labels)
         self.client = Process(world, "client")
         self._producer = SimulatedProducer(
             Link(bootstrap="simulated", log=self.log, process=self.client), Service.GATEWAY
         )
+        self._operators = Operators(world, self._send, self._producer.identity, self.plan.meets)
         self._snapshots: list[Snapshot] = []
         self._calm = False
 
     def _meets(self, fault: str) -> bool:
         return fault in self.plan.meets
+
+    def _labels(self, runner_id: str) -> Mapping[str, str] | None:
+        return next((one.labels for one in self.runners if one.runner_id == runner_id), None)
 
     # Cast
 
@@ -102,6 +112,9 @@ class History:
                 **(BADLY if badly else {}),
                 has_children=0.2 if self._meets("children") else 0.0,
                 reports_twice=0.3 if self._meets("reports_twice") else 0.0,
+                outage=draw.choice((None, "destination_unavailable", "runner_broken"))
+                if self._meets("outages")
+                else None,
             )
         labels = {"place": draw.choice(("here", "there"))}
         slots = draw.choice((2, 3, 5))
@@ -136,6 +149,7 @@ class History:
             not_before = draw.choice((None, None, Instant(self.world.now() + 3_000_000)))
             deadline = draw.choice((None, None, None, Instant(self.world.now() + 8_000_000)))
         payload = types.Content(data=b'{"size": 1}')
+        limited = self._meets("limits")
         if self._meets("poison") and draw.random() < 0.1:
             job_type, payload = draw.choice((("unknown", payload), ("light", types.Content(data=b"{}"))))
         return types.JobSubmitted(
@@ -144,6 +158,8 @@ class History:
             ),
             job_id=job_id, job_type=job_type, payload=payload, priority=draw.choice((9, 7, 5, 5, 5, 2)),
             required_labels=draw.choice(({}, {}, {"place": draw.choice(("here", "there"))})),
+            concurrency_key=draw.choice((None, None, "k1", "k2")) if limited else None,
+            rate_key=draw.choice((None, None, "r1")) if limited else None,
             slots=draw.choice((None, None, 1, 2)), timeouts=limits, not_before=not_before, deadline=deadline,
             retry=draw.choice((None, types.RetryPolicy(max_attempts=2, initial_backoff_seconds=0.1, max_lost_attempts=2))),
         )  # fmt: skip
@@ -151,7 +167,10 @@ class History:
     async def _submit_all(self) -> None:
         draw = self.world.random
         for number in range(self.plan.jobs):
-            await asyncio.sleep(draw.choice((0.0, 0.0, 0.05, 2 * STORM_SECONDS / self.plan.jobs * draw.random())))
+            if not self._meets("rush"):
+                await asyncio.sleep(
+                    draw.choice((0.0, 0.0, 0.05, 2 * self.plan.storm_seconds / self.plan.jobs * draw.random()))
+                )
             event = self._submission(f"job{number + 1}")
             await self._send(event)
             self.checks.submitted.add(event.job_id)
@@ -195,8 +214,8 @@ class History:
             "runners_drain": self._drain,
         }  # fmt: skip
         chosen = [mishap for name, mishap in mishaps.items() if self._meets(name)]
-        while self.world.seconds < STORM_SECONDS:
-            await asyncio.sleep(draw.uniform(0.2, 6.0))
+        while self.world.seconds < self.plan.storm_seconds:
+            await asyncio.sleep(draw.uniform(0.2, self.plan.storm_seconds / 4))
             if self._meets("store_past") and draw.random() < 0.7:
                 self._snapshots.append(self.server.snapshot())
             if chosen:
@@ -247,12 +266,12 @@ class History:
             at = self.world.random.randrange(len(self._snapshots))
             self.world.note(f"the store is back at snapshot {at + 1} of {len(self._snapshots)}")
             self.server.restore(self._snapshots[at])
-            self.checks.store_was_lost()
+            self.witness.store_was_lost()
 
     def _store_empty(self) -> None:
         self.world.note("the store is empty")
         self.server.restore(None)
-        self.checks.store_was_lost()
+        self.witness.store_was_lost()
 
     def _store_down(self) -> None:
         seconds = self.world.random.choice((0.5, 2.0, 8.0))
@@ -292,14 +311,19 @@ class History:
             for number in range(self.plan.runners):
                 self._start_runner(f"runner{number + 1}")
             await asyncio.sleep(0.5)  # A job type that nobody ever offered would be rejected.
+            await self._operators.begin()
             supervisor = asyncio.create_task(self._keep_instances())
+            meddling = asyncio.create_task(self._operators.meddle(self.plan.storm_seconds))
             submissions = asyncio.create_task(self._submit_all())
             await self._storm()
             await submissions
+            await meddling
             await self._heal()
+            until = self.world.now()
+            await self._operators.calm()
             await self._until_quiet()
             supervisor.cancel()
-            self.checks.at_the_end([one.runner_id for one in self.runners])
+            self.checks.at_the_end(until, clocks_agree=not self._meets("clocks_jump"), forgetful=self.witness.forgetful)
             for process in (*self.instances, *self.runners, self.client):
                 process.die()
             await asyncio.sleep(0)
@@ -324,6 +348,7 @@ class History:
         self.server.down = False
         self.group.deaf.clear()
         for instance in self.instances:
+            instance.clock_off_micros = 0
             if instance.alive:
                 self._thaw(instance)
         for runner in self.runners:

@@ -154,6 +154,7 @@ class Instance(Process):
         """Have it take partitions over and read them."""
         self._assignment = (generation, partitions)
         self._news.set()
+        self._log.grew.ring()  # Whoever waits for records has to see that they are no longer its own.
 
     async def _read(self) -> None:
         while True:
@@ -170,8 +171,11 @@ class Instance(Process):
         while self._assignment[0] == generation:
             await self.step()
             ready = [one for one, offset in positions.items() if offset < len(log.partitions[one])]
-            if not ready or self.app.queue.full():
+            if self.app.queue.full():
                 await asyncio.sleep(world.random.uniform(0.002, 0.02))
+                continue
+            if not ready:
+                await log.grew.wait()
                 continue
             place = world.random.choice(ready)
             start = positions[place]

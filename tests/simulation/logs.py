@@ -11,7 +11,7 @@ from controlplane.events.types import LogPosition
 from controlplane.log.connection import LogConnection, LogUnavailable
 from controlplane.log.positions import Partition
 from controlplane.log.producer import LogProducer, OutgoingRecord
-from tests.simulation.world import BEGIN, Process, World
+from tests.simulation.world import BEGIN, Bell, Process, World
 
 SKEW_SECONDS: Final = 1.0
 """The clocks of two brokers differ by so much, at most."""
@@ -43,6 +43,8 @@ class SimulatedLog(msgspec.Struct, frozen=True, kw_only=True):
     skews: dict[Partition, float] = {}
     books: dict[str, dict[Partition, int]] = {}
     appended: list[Record] = []
+    grew: Bell = msgspec.field(default_factory=Bell)
+    """Rings with every append."""
 
     @classmethod
     def empty(cls, world: World, jobs: int, routing: int, other: int) -> "SimulatedLog":
@@ -64,6 +66,7 @@ class SimulatedLog(msgspec.Struct, frozen=True, kw_only=True):
         )  # fmt: skip
         records.append(record)
         self.appended.append(record)
+        self.grew.ring()
         return LogPosition(topic=place[0], partition=place[1], offset=record.offset)
 
 

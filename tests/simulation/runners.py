@@ -18,6 +18,7 @@ from tests.simulation.world import Process, World
 
 HEARTBEAT_SECONDS: Final = 2.0
 REGISTER_EVERY_SECONDS: Final = 30.0
+OUTAGE_SECONDS: Final = 8.0
 
 RETRY: Final = types.RetryPolicy(max_attempts=3, initial_backoff_seconds=0.3, max_backoff_seconds=2.0)
 SCHEMA: Final = '{"type": "object", "required": ["size"]}'
@@ -41,6 +42,8 @@ class Behaviour(msgspec.Struct, kw_only=True):
     reports_twice: float = 0.0
     ignores_revocation: float = 0.0
     longest_seconds: float = 1.5
+    outage: str | None = None
+    """What every attempt fails of at first."""
 
 
 class Runner(Process):
@@ -78,8 +81,9 @@ class Runner(Process):
             position += len(records)
             for record in records:
                 self._take(record)
+            if position == len(self._log.partitions[self._inbox]):
+                await self._log.grew.wait()
             await self.step()
-            await asyncio.sleep(0.02)
 
     # Presence
 
@@ -177,9 +181,13 @@ class Runner(Process):
         await self._report(routed, [*children, self._observation(ending, routed, cause)])
 
     def _observation(self, ending: str, routed: types.JobRouted, cause: Cause) -> Any:
-        if ending in {"fails", "breaks"}:
+        outage = self._behaviour.outage if self.world.seconds < OUTAGE_SECONDS else None
+        if outage is not None or ending in {"fails", "breaks"}:
             error = envelope(
-                "handler_failed", "It was drawn so.", error_id=f"error-{routed.attempt_id}", retryable=ending == "fails"
+                outage or "handler_failed",
+                "It was drawn so.",
+                error_id=f"error-{routed.attempt_id}",
+                retryable=ending != "breaks",
             )
             return types.AttemptFailed(header=self._caused(cause, "AttemptFailed"), **_about(routed), error=error)
         return types.AttemptSucceeded(

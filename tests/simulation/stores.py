@@ -5,7 +5,7 @@ crash, a freeze or a broken connection can meet it at either.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -13,12 +13,27 @@ import redis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.commands.core import AsyncScript
 
 from controlplane.jobforge_agent.store import Store
 from tests.simulation.world import Process
 
 RETRIES: Final = 3
 """redis-py sends a command again so often when its connection breaks; its pauses are left out."""
+
+READS: Final = frozenset({
+    "GET", "MGET", "HGET", "HMGET", "HGETALL", "HKEYS", "SMEMBERS", "SCARD", "ZRANGE", "ZRANGEBYSCORE", "ZCARD", "ZCOUNT"
+})  # fmt: skip
+WRITES_ONE_KEY: Final = frozenset({"HSET", "HSETNX", "HDEL", "HINCRBY", "SADD", "SREM", "ZADD", "ZREM", "INCRBY"})
+LOOKS: Final = "heads"
+"""A script that changes nothing which a read returns."""
+CHANGES_NOTHING: Final = frozenset({"MULTI", "EXEC", "SCRIPT", "PING"})
+
+TIME_KEY: Final = "simulated-time"
+"""Where a script finds the time: seconds and microseconds, as the server's own clock gives them."""
+TIME: Final = ("redis.call('TIME')", f"{{ string.match(redis.call('GET', prefix .. '{TIME_KEY}'), '(%d+) (%d+)') }}")
+EXPIRY: Final = ("redis.call('PEXPIRE', ", "redis.call('EXISTS', ")
+"""Keys that expire by the server's own clock would do so too early: the simulated one may be slower."""
 
 Command = tuple[Any, ...]
 
@@ -27,6 +42,46 @@ class Snapshot(msgspec.Struct, frozen=True):
     """All keys of a namespace as they were."""
 
     dumps: dict[bytes, bytes]
+
+
+class Known:
+    """What the server answered and would answer again: nobody else writes into the namespace, so a read is asked once per write."""
+
+    def __init__(self) -> None:
+        """Know nothing."""
+        self._answers: dict[Command, Any] = {}
+        self._about: dict[Any, set[Command]] = {}
+
+    def answers(self, commands: Sequence[Command]) -> list[Any] | None:
+        """Return the answers if all of them are known."""
+        if any(command not in self._answers for command in commands):
+            return None
+        return [_copied(self._answers[command]) for command in commands]
+
+    def learn(self, commands: Sequence[Command], answers: Sequence[Any], scripts: Mapping[str, str]) -> None:
+        """Take what was asked and answered, and forget what it changed."""
+        for command in commands:
+            name = command[0]
+            if name in WRITES_ONE_KEY:
+                for read in self._about.pop(command[1], ()):
+                    self._answers.pop(read, None)
+            elif name not in READS and name not in CHANGES_NOTHING and scripts.get(command[1]) != LOOKS:
+                self.forget()
+        for command, answer in zip(commands, answers, strict=True):
+            if len(commands) == sum(one[0] in READS for one in commands):
+                self._answers[command] = _copied(answer)
+                for key in command[1:] if command[0] == "MGET" else command[1:2]:
+                    self._about.setdefault(key, set()).add(command)
+
+    def forget(self) -> None:
+        """Forget everything."""
+        self._answers.clear()
+        self._about.clear()
+
+
+def _copied(answer: Any) -> Any:
+    """Return an answer of its own for whoever may change it."""
+    return answer.copy() if isinstance(answer, list | dict | set) else answer
 
 
 class Server:
@@ -39,18 +94,29 @@ class Server:
         self.down = False
         self.incarnation = 0
         """Another number: the server was restarted, every connection to it is broken."""
-        self.before: list[Callable[[Command], None]] = []
-        """Called with each command just before it is executed."""
+        self.known = Known()
+        self.scripts: dict[str, str] = {}
+        """The names of scripts by their digests."""
+        self.witness: Callable[[str, str, Command, Any], None] = lambda *_: None
+        """Called with the process, name, command and answer of each script that was executed."""
         self.client: Any = redis.Redis.from_url(url)
         self._connection: Any = self.client.connection_pool.get_connection()
 
-    def execute(self, commands: Sequence[Command]) -> list[Any]:
-        """Execute commands in one go; an error is an answer, too."""
-        for command in commands:
-            for observer in self.before:
-                observer(command)
+    def execute(self, process: Process, commands: Sequence[Command]) -> list[Any]:
+        """Execute commands of a process in one go; an error is an answer, too."""
+        known = self.known.answers(commands)
+        if known is not None:
+            return known
+        called = [self.scripts.get(command[1], "") if command[0] == "EVALSHA" else "" for command in commands]
+        if not {"claim", "control"}.isdisjoint(called):
+            self.client.set(self.prefix + TIME_KEY, "{} {}".format(*divmod(process.world.now(), 1_000_000)))
         self._connection.send_packed_command(self._connection.pack_commands(commands))
-        return [self._answer() for _ in commands]
+        answers = [self._answer() for _ in commands]
+        self.known.learn(commands, answers, self.scripts)
+        for name, command, answer in zip(called, commands, answers, strict=True):
+            if name and not isinstance(answer, redis.ResponseError):
+                self.witness(process.name, name, command, answer)
+        return answers
 
     def _answer(self) -> Any:
         try:
@@ -84,6 +150,7 @@ class Server:
 
     def clear(self) -> None:
         """Delete every key of the namespace."""
+        self.known.forget()
         if keys := self.stored_keys():
             self.client.delete(*keys)
 
@@ -153,7 +220,7 @@ class SimulatedConnection(AbstractConnection):
         if world.happens(world.faults.store_refuses) or self._server.down or not self.is_connected:
             await self.disconnect()
             raise redis.ConnectionError("Expected to send a command to the store, but the connection broke.")
-        self._answers.extend(self._server.execute(command))
+        self._answers.extend(self._server.execute(self._process, command))
         self._delayed = True
 
     async def read_response(self, *_: Any, **__: Any) -> Any:
@@ -172,11 +239,24 @@ class SimulatedConnection(AbstractConnection):
 
 
 class SimulatedStore(Store):
-    """The shipped store on simulated connections to the real server."""
+    """The shipped store on simulated connections to the real server, whose clock is the simulated one."""
 
     def __init__(self, server: Server, process: Process) -> None:
         """Belong to a process."""
+        self._server = server
         super().__init__("redis://simulated", server.namespace, process.name)
         self._redis.connection_pool = ConnectionPool(
             SimulatedConnection, server=server, process=process, retry=Retry(NoBackoff(), RETRIES)
         )
+
+    def _script(self, name: str) -> AsyncScript:
+        script = super()._script(name)
+        if str(script.sha) not in self._server.scripts:
+            self._server.client.script_load(
+                script.script
+            )  # Else the first history on a server would have steps more than the second.
+            self._server.scripts[str(script.sha)] = name
+        return script
+
+    def _text(self, name: str) -> str:
+        return super()._text(name).replace(*TIME).replace(*EXPIRY)

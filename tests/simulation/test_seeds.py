@@ -6,10 +6,16 @@ import sys
 
 import pytest
 
-from tests.simulation.run import run_seed
-
 SEEDS_PER_TEST = 20
 FIRST_SEEDS = range(1, 201, SEEDS_PER_TEST)
+FOUND = {
+    3: "an instance that did not know yet that the store was emptied noted one limit in it, so nobody folded the others: limits were lost",
+    6: "a schedule that fired again after the store went back told its time and its misses anew under the same event id",
+    8: "rates were counted by the clocks of the instances, and one that was frozen came back with a time of long ago",
+    13: "a lease that was folded over itself forgot that it was a trial of its job type's breaker: its place was never free again",
+    20: "the same of a schedule whose job was still on its way to the log",
+}
+"""Histories that showed a fault, and which; all are among those that are played."""
 
 
 def play(*options: str) -> subprocess.CompletedProcess[str]:
@@ -30,15 +36,3 @@ def test_a_seed_is_one_history(redis_url: str) -> None:
     stories = {play("--seed", "18", "--redis", redis_url).stdout.rpartition("\n1 histories")[0] for _ in range(2)}
     assert len(stories) == 1
     assert "JobCompleted" in stories.pop()
-
-
-def test_the_checks_notice_what_is_broken(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A simulation that finds nothing proves nothing: without fencing, it has to find something."""
-    from controlplane.jobforge_agent import ownership
-
-    async def never(*_: object) -> bool:
-        return False
-
-    monkeypatch.setattr(ownership.Ownership, "_behind", never)
-    meets = frozenset({"store_past", "instances_crash", "limits_of_time"})
-    assert any(run_seed(seed, redis_url, meets).failures for seed in range(1, 11))

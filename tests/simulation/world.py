@@ -28,6 +28,26 @@ class Faults(msgspec.Struct, kw_only=True):
     """A step takes seconds instead of milliseconds."""
 
 
+class Bell:
+    """Wakes everybody who waits for it: time passes without anybody looking again and again."""
+
+    def __init__(self) -> None:
+        """Nobody waits yet."""
+        self._rung: asyncio.Future[None] | None = None
+
+    def ring(self) -> None:
+        """Wake whoever waits now."""
+        if self._rung is not None and not self._rung.done():
+            self._rung.set_result(None)
+        self._rung = None
+
+    async def wait(self) -> None:
+        """Return at the next ring."""
+        if self._rung is None:
+            self._rung = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._rung)
+
+
 class World:
     """One history's chance, time and journal."""
 

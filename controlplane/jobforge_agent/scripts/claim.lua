@@ -1,12 +1,16 @@
 -- Lease jobs to runners, each if it still waits, the runner still has the slots, and no limit is reached.
 --
 -- KEYS[1]: any key of the namespace.  ARGV[1]: prefix.
--- ARGV[2]: MessagePack of { outbox, version, now, claims = { { job id, queue, runner, capacity, slots, attempt, job, due, partition, record, pool, tenant,
+-- ARGV[2]: MessagePack of { outbox, version, claims = { { job id, queue, runner, capacity, slots, attempt, job, due, partition, record, pool, tenant,
 -- cost, limits = { { subject, most running or -1, most starts or -1, period in microseconds }, ... }, score, depth }, ... } }; job and record are
 -- numbers of further arguments. A job that moved in its queue since it was looked at is refused: it is looked at again.
 -- Returns 1 or 0 per claim; an accepted one is in the outbox until its record is acknowledged. All are refused when the controls have another version
 -- than the caller's.
+--
+-- Starts are counted by the store's own clock: those of the instances differ, and one that was stopped comes back with a time of long ago.
 local prefix, batch = ARGV[1], cmsgpack.unpack(ARGV[2])
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
 local answers = {}
 if (redis.call('HGET', prefix .. 'controls', 'version') or '0') ~= batch.version then
   for at = 1, #batch.claims do
@@ -22,7 +26,7 @@ local function allowed(limits)
     end
     if limit[3] >= 0 then
       local key = prefix .. 'starts:' .. limit[1]
-      redis.call('ZREMRANGEBYSCORE', key, '-inf', batch.now - limit[4])
+      redis.call('ZREMRANGEBYSCORE', key, '-inf', now - limit[4])
       if redis.call('ZCARD', key) >= limit[3] then
         return false
       end
@@ -62,7 +66,7 @@ for at, claim in ipairs(batch.claims) do
     for _, limit in ipairs(claim[14]) do
       redis.call('SADD', prefix .. 'running:' .. limit[1], attempt)
       if limit[3] >= 0 then
-        redis.call('ZADD', prefix .. 'starts:' .. limit[1], batch.now, attempt)
+        redis.call('ZADD', prefix .. 'starts:' .. limit[1], now, attempt)
         redis.call('PEXPIRE', prefix .. 'starts:' .. limit[1], math.ceil(limit[4] / 1000))
       end
     end

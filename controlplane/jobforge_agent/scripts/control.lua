@@ -1,9 +1,22 @@
 -- Note what operators declared; limits may have changed, so every queue that one stopped is looked at again.
 --
 -- KEYS[1]: any key of the namespace.  ARGV[1]: prefix.
--- ARGV[2]: MessagePack of { { guard, value }, ... }, empty to remove it.  ARGV[3...]: pairs of a field and its bytes, empty to remove the field.
-local prefix = ARGV[1]
-for _, guard in ipairs(cmsgpack.unpack(ARGV[2])) do
+-- ARGV[2]: MessagePack of { fold, guards = { { guard, value }, ... } }: a value is empty to remove the guard; `fold` is false, or { { partition,
+-- position }, ... } where everything that was ever declared is given, up to these positions.
+-- ARGV[3...]: pairs of a field and its bytes, empty to remove the field.
+-- Returns "ok"; "lost" for single declarations in a store that knows of no fold (it was emptied: what is missing would never be missed); "known"
+-- for a fold where there is one. The version is a time, so that no other store, and no other past of this one, ever had the same.
+local prefix, batch = ARGV[1], cmsgpack.unpack(ARGV[2])
+local before = redis.call('HGET', prefix .. 'controls', 'version')
+if not before and not batch.fold then
+  return 'lost'
+elseif before and batch.fold then
+  return 'known'
+end
+for _, place in ipairs(batch.fold or {}) do
+  redis.call('HSET', prefix .. 'positions', place[1], place[2])
+end
+for _, guard in ipairs(batch.guards) do
   if guard[2] == '' then
     redis.call('HDEL', prefix .. 'guards', guard[1])
   else
@@ -17,7 +30,9 @@ for at = 3, #ARGV, 2 do
     redis.call('HSET', prefix .. 'controls', ARGV[at], ARGV[at + 1])
   end
 end
-redis.call('HINCRBY', prefix .. 'controls', 'version', 1)
+local time = redis.call('TIME')
+local version = math.max(tonumber(before or '0') + 1, time[1] * 1000000 + time[2])
+redis.call('HSET', prefix .. 'controls', 'version', string.format('%.0f', version))
 for _, subject in ipairs(redis.call('SMEMBERS', prefix .. 'parked')) do
   wake_parked(prefix, subject)
 end

@@ -116,7 +116,10 @@ def test_a_submission_is_accepted_into_its_queue() -> None:
     decision = submitted()
     assert names(decision) == ["JobAccepted"]
     assert decision.job is not None
-    assert (decision.job.phase, decision.job.queue) == (Phase.QUEUED, '["default","image.thumbnail",1,"default",[]]\n')
+    assert (decision.job.phase, decision.job.queue) == (
+        Phase.QUEUED,
+        '["default","image.thumbnail",1,"default",[],1]\n',
+    )
 
 
 @pytest.mark.parametrize(
