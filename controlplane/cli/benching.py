@@ -36,6 +36,19 @@ def bench_replay(
     raise typer.Exit(run_replay(events, written=written, as_json=as_json))
 
 
+@app.command("queue")
+def bench_queue(
+    jobs: Annotated[int, typer.Option(min=1000, help="Length of the long queue.")] = 100_000,
+    few: Annotated[int, typer.Option(min=500, help="Length of the short one.")] = 1_000,
+    rounds: Annotated[int, typer.Option(min=1)] = 100,
+    as_json: Json = False,
+) -> None:
+    """Route jobs of mixed priority from a long queue and from a short one; fails unless they went in the promised order."""
+    from controlplane.cli.bench_queue import run_queue
+
+    raise typer.Exit(run_queue(jobs, few, rounds, as_json=as_json))
+
+
 @app.command("all")
 def bench_all(jobs: int = 20_000, events: int = 500_000) -> None:
     """Measure both beside taskiq and Celery on the same machine, and print the ratios."""

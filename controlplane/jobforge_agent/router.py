@@ -107,8 +107,9 @@ class Router:
             jobs=jobs, runners=self._candidates(heads.busy), shares=heads.shares, weights=self.controls.now.weights,
             limited_by={name: tuple(subject for subject, _ in found) for name, found in limits.items()},
             allowances={
- subject: rules.allowance(limit, usage[subject].running, usage[subject].recent) for subject, limit in every.items()
- },
+                subject: rules.allowance(limit, usage[subject].running, usage[subject].recent)
+                for subject, limit in every.items()
+            },
         )  # fmt: skip
         chosen = self._policy(situation)
         claims = [self._claim(one, now, limits.get(one.job.job_id, ())) for one in chosen]

@@ -94,7 +94,7 @@ def matrix() -> tuple[Row, ...]:
 
 # Redis
 
-READ_COMMANDS: Final = ("exists", "get", "hget", "hgetall", "hkeys", "hmget", "mget", "scard", "smembers", "zcard", "zcount", "zrange", "zrangebyscore", "zscore")  # fmt: skip
+READ_COMMANDS: Final = ("exists", "get", "hget", "hgetall", "hkeys", "hmget", "mget", "scard", "smembers", "time", "zcard", "zcount", "zrange", "zrangebyscore", "zscore")  # fmt: skip
 WRITE_COMMANDS: Final = ("del", "hdel", "hincrby", "hset", "hsetnx", "incr", "incrby", "pexpire", "sadd", "set", "srem", "zadd", "zrem", "zremrangebyscore")  # fmt: skip
 CONNECTION_COMMANDS: Final = ("auth", "client|setinfo", "client|setname", "discard", "eval", "evalsha", "exec", "hello", "info", "multi", "ping", "script|load", "script|exists", "select")  # fmt: skip
 JOBFORGE_COMMANDS: Final = (*READ_COMMANDS, *WRITE_COMMANDS, *CONNECTION_COMMANDS)
