@@ -6,9 +6,9 @@ bytes; memory does not grow with the log.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -19,22 +19,27 @@ from controlplane.log.positions import Partition
 from controlplane.truthcore_projector.decode import Decoded, Decoder
 from controlplane.truthcore_projector.store import Store
 
-TRANSACTION_RECORDS: Final = 130_000
-"""More than a row group of the database (122,880), so that most rows are written once, past the write-ahead log."""
-TRANSACTION_BYTES: Final = 96 * 1024 * 1024
+CHUNK_RECORDS: Final = 65_000
+"""What is decoded at once: a vectorised step costs nothing beside its records, and memory stays small."""
+CHUNK_BYTES: Final = 48 * 1024 * 1024
+TRANSACTION_RECORDS: Final = 1_000_000
+"""Rows that do not fill a row group (122,880) when a transaction ends go through the write-ahead log and are written twice:
+transactions of one row group cost nearly twice the work of this. A crash costs the seconds since the last one."""
 DECODERS: Final = 2
-"""Decoding one transaction takes longer than writing it."""
 
 Progress = Callable[[int, int, float], None]
 """Called with (records done, records in all, seconds so far)."""
 
 
-class _Gathered(msgspec.Struct, frozen=True, kw_only=True):
-    """What one transaction will hold, and the positions after it."""
+class _Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """What is decoded at once, and the positions after it."""
 
     blocks: list[RecordBlock]
     following: dict[Partition, int]
     records: int
+
+
+_Waiting = asyncio.Queue[tuple[_Chunk, asyncio.Future[Decoded]] | None]
 
 
 async def fold(
@@ -48,37 +53,17 @@ async def fold(
         LogUnavailable: the log does not give the range.
     """
     positions = store.positions()
-    total = sum(max(0, end - positions.get(one, 0)) for one, end in until.items())
-    started = time.perf_counter()
-    waiting: asyncio.Queue[tuple[_Gathered, asyncio.Future[Decoded]] | None] = asyncio.Queue(1)
+    waiting: _Waiting = asyncio.Queue(1)
     decoders = [Decoder() for _ in range(DECODERS)]
-    loop = asyncio.get_running_loop()
+    total = sum(max(0, end - positions.get(one, 0)) for one, end in until.items())
+    writer = _Writer(store, waiting, total, progress)
 
     async def read(pool: ThreadPoolExecutor) -> None:
         async with BlockReader(connection, client_id="controlplane-fold") as reader:
-            number = 0
-            last: dict[int, asyncio.Future[Decoded]] = {}
-            async for gathered in _transactions(reader.blocks(positions, until)):
-                mine = number % DECODERS
-                if mine in last:  # A decoder works on one transaction at a time.
-                    await asyncio.wait({last[mine]})
-                last[mine] = loop.run_in_executor(pool, decoders[mine].decode_blocks, gathered.blocks)
-                await waiting.put((gathered, last[mine]))
-                number += 1
-        await waiting.put(None)
-
-    async def write() -> int:
-        done = 0
-        while (one := await waiting.get()) is not None:
-            gathered, decoding = one
-            await asyncio.to_thread(store.write, await decoding, gathered.following)
-            done += gathered.records
-            if progress is not None:
-                progress(done, total, time.perf_counter() - started)
-        return done
+            await _decoded(_chunks(reader.blocks(positions, until)), decoders, pool, waiting)
 
     with ThreadPoolExecutor(DECODERS, "decode") as pool:
-        reading, writing = asyncio.create_task(read(pool)), asyncio.create_task(write())
+        reading, writing = asyncio.create_task(read(pool)), asyncio.create_task(writer.run())
         try:
             await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_EXCEPTION)
         finally:
@@ -94,8 +79,72 @@ async def fold(
     return writing.result()
 
 
-async def _transactions(blocks: AsyncIterator[RecordBlock]) -> AsyncIterator[_Gathered]:
-    """Gather blocks into transactions of bounded size."""
+async def _decoded(
+    chunks: AsyncIterator[_Chunk], decoders: Sequence[Decoder], pool: ThreadPoolExecutor, waiting: _Waiting
+) -> None:
+    """Put the chunks into the queue in their order while they are decoded, None behind the last."""
+    last: dict[int, asyncio.Future[Decoded]] = {}
+    number = 0
+    async for chunk in chunks:
+        mine = number % len(decoders)
+        if mine in last:  # A decoder works on one chunk at a time.
+            await asyncio.wait({last[mine]})
+        last[mine] = asyncio.get_running_loop().run_in_executor(pool, decoders[mine].decode_blocks, chunk.blocks)
+        await waiting.put((chunk, last[mine]))
+        number += 1
+    await waiting.put(None)
+
+
+class _Writer:
+    """Writes what comes out of a queue, many chunks to a transaction."""
+
+    def __init__(self, store: Store, waiting: _Waiting, total: int, progress: Progress | None) -> None:
+        self._store = store
+        self._waiting = waiting
+        self._total = total
+        self._progress = progress
+        self._started = time.perf_counter()
+        self._done = 0
+
+    async def run(self) -> int:
+        """Write until the queue ends; return how many records that were."""
+        more = True
+        while more:
+            self._store.begin()
+            try:
+                more = await self._fill()
+            except BaseException:
+                self._store.rollback()
+                raise
+            await _in_thread(self._store.commit)
+        return self._done
+
+    async def _fill(self) -> bool:
+        """Add chunks to the transaction until it is large enough; False when none is left."""
+        enough = self._done + TRANSACTION_RECORDS
+        while self._done < enough:
+            if (one := await self._waiting.get()) is None:
+                return False
+            chunk, decoding = one
+            await _in_thread(self._store.add, await decoding, chunk.following)
+            self._done += chunk.records
+            if self._progress is not None:
+                self._progress(self._done, self._total, time.perf_counter() - self._started)
+        return True
+
+
+async def _in_thread(work: Callable[..., None], *arguments: Any) -> None:
+    """Do blocking work; who is cancelled meanwhile waits for its end, because a database has one user at a time."""
+    working = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait({working})
+        raise
+
+
+async def _chunks(blocks: AsyncIterator[RecordBlock]) -> AsyncIterator[_Chunk]:
+    """Gather blocks into chunks of bounded size."""
     some: list[RecordBlock] = []
     following: dict[Partition, int] = {}
     records = size = 0
@@ -104,8 +153,8 @@ async def _transactions(blocks: AsyncIterator[RecordBlock]) -> AsyncIterator[_Ga
         following[(block.topic, block.partition)] = int(block.offsets[-1]) + 1
         records += len(block)
         size += len(block.data)
-        if records >= TRANSACTION_RECORDS or size >= TRANSACTION_BYTES:
-            yield _Gathered(blocks=some, following=following, records=records)
+        if records >= CHUNK_RECORDS or size >= CHUNK_BYTES:
+            yield _Chunk(blocks=some, following=following, records=records)
             some, following, records, size = [], {}, 0, 0
     if some:
-        yield _Gathered(blocks=some, following=following, records=records)
+        yield _Chunk(blocks=some, following=following, records=records)

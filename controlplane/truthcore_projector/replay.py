@@ -14,11 +14,10 @@ import msgspec
 from controlplane.api.models import DigestAnswer, TableDigest
 from controlplane.log.connection import LogConnection
 from controlplane.log.positions import Partition
-from controlplane.truthcore_projector.digest import digest
 from controlplane.truthcore_projector.findings import Finding, findings
 from controlplane.truthcore_projector.fold import Progress, fold
 from controlplane.truthcore_projector.store import Store
-from controlplane.truthcore_projector.worlds import WorldInvalid, checked, ends_at, write_world
+from controlplane.truthcore_projector.worlds import WorldInvalid, checked, digest_of, ends_at, write_world
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,9 +44,9 @@ async def rebuild(
     try:
         done = await fold(connection, store, until, progress)
         seconds = time.perf_counter() - started
-        return await asyncio.to_thread(digest, store.connection.cursor(), until), done, seconds
     finally:
         store.close()
+    return await asyncio.to_thread(digest_of, file, until), done, seconds
 
 
 def positions_of(answer: DigestAnswer) -> dict[Partition, int]:

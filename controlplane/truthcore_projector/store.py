@@ -14,7 +14,7 @@ from controlplane.log.positions import Partition
 from controlplane.truthcore_projector.cursors import Cursor, tuples
 from controlplane.truthcore_projector.decode import COORDINATES, Decoded, Refused
 from controlplane.truthcore_projector.shards import WHOLE_LOG, Shard
-from controlplane.truthcore_projector.tables import EVENT_ROWS, POSITIONS, ROWS, TABLES
+from controlplane.truthcore_projector.tables import EVENT_COLUMNS, POSITIONS, ROWS, TABLES
 from controlplane.truthcore_projector.views import VIEWS
 
 UNDECODABLE: Final = "UNDECODABLE"
@@ -23,6 +23,8 @@ BULK_MEMORY_LIMIT: Final = "512MB"
 """While a log is folded the transactions on their way need memory as well; together they stay below 1.5 GiB."""
 BULK_CHECKPOINT: Final = "256MB"
 """Size of the write-ahead log at which a fold stops to put it into the file."""
+BULK_THREADS: Final = 1
+"""Several would each leave a row group that is not full, and the next checkpoint would compress all of them again: twice the work."""
 WHOLE_RECORDS: Final = ("value BLOB", "value BLOB USING COMPRESSION zstd")
 """Records' bytes resemble each other: a fifth smaller and faster to write than with the compression chosen by itself."""
 
@@ -53,6 +55,7 @@ class Store:
         self.connection = duckdb.connect(str(file))
         self.connection.execute(f"SET memory_limit = '{BULK_MEMORY_LIMIT if bulk else MEMORY_LIMIT}'")
         if bulk:
+            self.connection.execute(f"SET threads = {BULK_THREADS}")
             self.connection.execute(f"SET checkpoint_threshold = '{BULK_CHECKPOINT}'")
         self.connection.execute("SET TimeZone = 'UTC'")
         self.connection.execute(POSITIONS)
@@ -97,14 +100,38 @@ class Store:
         finally:
             cursor.close()
 
+    def begin(self) -> None:
+        """Begin a transaction for what `add` writes; it ends with `commit` or `rollback`."""
+        self._writing.acquire()
+        self.connection.begin()
+
+    def commit(self) -> None:
+        """Commit everything that was added since `begin`; what cannot be committed is forgotten."""
+        try:
+            self.connection.commit()
+        finally:
+            self._writing.release()
+
+    def rollback(self) -> None:
+        """Forget everything that was added since `begin`."""
+        try:
+            self.connection.rollback()
+        finally:
+            self._writing.release()
+
     def write(self, decoded: Decoded, positions: Mapping[Partition, int]) -> None:
         """Write a batch and the positions after it, all or nothing (G4).
 
         1. Rows and positions are written in one transaction. A crash before its commit: the batch comes again. After: it
         is skipped, because reading goes on at the stored positions.
         """
-        with self._writing:
-            self._write(decoded, positions)
+        self.begin()
+        try:
+            self.add(decoded, positions)
+        except BaseException:
+            self.rollback()
+            raise
+        self.commit()
 
     def copy_to(self, target: Path) -> None:
         """Copy the database as it is after the last transaction; reading goes on meanwhile, writing waits.
@@ -115,34 +142,25 @@ class Store:
             self.connection.execute("CHECKPOINT")
             subprocess.run(["cp", "--", str(self._file), str(target)], check=True, capture_output=True)  # noqa: S607 -- POSIX
 
-    def _write(self, decoded: Decoded, positions: Mapping[Partition, int]) -> None:
-        database = self.connection
-        database.begin()
-        try:
-            if decoded.tables:
-                common = ["header", *COORDINATES.names]
-                headers = [table.select(common) for table in decoded.tables.values()]
-                self._insert("events", EVENT_ROWS, pa.concat_tables(headers, promote_options="permissive"))
-            for name, table in decoded.tables.items():
-                if name in ROWS:
-                    self._insert(*ROWS[name], table)
-            if decoded.refused:
-                self._insert_refused(decoded.refused)
-            database.execute(
-                "INSERT OR REPLACE INTO positions SELECT unnest(?::VARCHAR[]), unnest(?::INTEGER[]), unnest(?::BIGINT[])",
-                [[one[0] for one in positions], [one[1] for one in positions], list(positions.values())],
-            )
-        except BaseException:
-            database.rollback()
-            raise
-        database.commit()
+    def add(self, decoded: Decoded, positions: Mapping[Partition, int]) -> None:
+        """Write a batch and the positions after it within the transaction that is open."""
+        if decoded.tables:
+            common = ["header", *COORDINATES.names]
+            headers = [table.select(common) for table in decoded.tables.values()]
+            self._insert("events", EVENT_COLUMNS, pa.concat_tables(headers, promote_options="permissive"))
+        for name, table in decoded.tables.items():
+            if name in ROWS:
+                self._insert(*ROWS[name], table)
+        if decoded.refused:
+            self._insert_refused(decoded.refused)
+        self.connection.execute(
+            "INSERT OR REPLACE INTO positions SELECT unnest(?::VARCHAR[]), unnest(?::INTEGER[]), unnest(?::BIGINT[])",
+            [[one[0] for one in positions], [one[1] for one in positions], list(positions.values())],
+        )
 
-    def _insert(self, table: str, rows: str, batch: pa.Table) -> None:
-        self.connection.register("batch", batch)
-        try:
-            self.connection.execute(f"INSERT INTO {table} {rows}")  # noqa: S608 -- both from our own tables
-        finally:
-            self.connection.unregister("batch")
+    def _insert(self, table: str, columns: str, batch: pa.Table) -> None:
+        # Not as a registered view: the transaction would keep every batch until it ends.
+        self.connection.from_arrow(batch).project(columns).insert_into(table)
 
     def _insert_refused(self, refused: Sequence[Refused]) -> None:
         rows: list[tuple[Any, ...]] = [

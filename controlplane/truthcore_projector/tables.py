@@ -55,35 +55,35 @@ _ATTEMPT: Final = f"{_AT}, job_id, attempt_id, attempt_number, runner_id"
 
 def _concluded(phase: str, *, attempt: str, error: bool, result: str = "NULL, NULL, NULL") -> tuple[str, str]:
     code, message = ("error.code", "error.message") if error else ("NULL", "NULL")
-    return "conclusions", f"SELECT {_AT}, job_id, '{phase}', {attempt}, {code}, {message}, {result} FROM batch"
+    return "conclusions", f"{_AT}, job_id, '{phase}', {attempt}, {code}, {message}, {result}"
 
 
 def _stage(stage: str, fraction: str = "NULL", message: str = "NULL", code: str = "NULL", slots: str = "NULL", due: str = "NULL") -> tuple[str, str]:  # fmt: skip
-    return "attempt_events", f"SELECT {_ATTEMPT}, '{stage}', {fraction}, {message}, {code}, {slots}, {due} FROM batch"
+    return "attempt_events", f"{_ATTEMPT}, '{stage}', {fraction}, {message}, {code}, {slots}, {due}"
 
 
 def _changed(kind: str, priority: str = "NULL", retried_as: str = "NULL", reason: str = "''") -> tuple[str, str]:
-    return "job_changes", f"SELECT {_AT}, job_id, '{kind}', {priority}, {retried_as}, {reason} FROM batch"
+    return "job_changes", f"{_AT}, job_id, '{kind}', {priority}, {retried_as}, {reason}"
 
 
 def _controlled(kind: str) -> tuple[str, str]:
-    return "control_events", f"SELECT {_AT}, '{kind}', subject, _value FROM batch"
+    return "control_events", f"{_AT}, '{kind}', subject, _value"
 
 
-EVENT_ROWS: Final = (
-    f"SELECT {_AT}, _key, _event_type, header.event_id, header.correlation_id, header.causation.topic,"
+EVENT_COLUMNS: Final = (
+    f"{_AT}, _key, _event_type, header.event_id, header.correlation_id, header.causation.topic,"
     " header.causation.partition, header.causation.offset, header.occurred_at, header.producer.service, header.tenant,"
-    " header.actor, _value FROM batch"
+    " header.actor, _value"
 )
 
 ROWS: Final[dict[str, tuple[str, str]]] = {
     "JobSubmitted": (
         "submissions",
-        f"SELECT {_AT}, job_id, job_type, contract_major, pool, priority, header.tenant, header.correlation_id,"
+        f"{_AT}, job_id, job_type, contract_major, pool, priority, header.tenant, header.correlation_id,"
         " parent.job_id, not_before, payload.data, payload.reference.sha256, payload.reference.size_bytes, concurrency_key,"
-        " rate_key, schedule_id FROM batch",
+        " rate_key, schedule_id",
     ),
-    "JobAccepted": ("acceptances", f"SELECT {_AT}, job_id FROM batch"),
+    "JobAccepted": ("acceptances", f"{_AT}, job_id"),
     "JobRejected": _concluded("REJECTED", attempt="NULL, NULL", error=True),
     "JobCompleted": _concluded(
         "COMPLETED", attempt="attempt_id, attempt_number", error=False,
@@ -103,23 +103,23 @@ ROWS: Final[dict[str, tuple[str, str]]] = {
     "JobRetried": _changed("RETRIED", retried_as="retry_job_id", reason="reason"),
     "JobCancelRequested": _changed("CANCEL_REQUESTED", reason="reason"),
     "CommandRefused": _changed("COMMAND_REFUSED", reason="error.message"),
-    "JobLogged": ("job_logs", f"SELECT {_AT}, job_id, attempt_id, len(lines), dropped, _value FROM batch"),
+    "JobLogged": ("job_logs", f"{_AT}, job_id, attempt_id, len(lines), dropped, _value"),
     **{
         kind: _controlled(kind)
         for kind in ("LimitDeclared", "ShareDeclared", "PauseDeclared", "BreakerChanged", "AdmissionChanged")
     },
-    "RunnerRegistered": ("runner_events", f"SELECT {_AT}, runner_id, 'REGISTERED', name, pool, slots, NULL, _value FROM batch"),
-    "RunnerHeartbeat": ("runner_events", f"SELECT {_AT}, runner_id, 'HEARTBEAT', NULL, NULL, NULL, len(attempt_ids), NULL FROM batch"),
-    "RunnerDraining": ("runner_events", f"SELECT {_AT}, runner_id, 'DRAINING', NULL, NULL, NULL, NULL, NULL FROM batch"),
-    "RunnerLeft": ("runner_events", f"SELECT {_AT}, runner_id, 'LEFT', NULL, NULL, NULL, NULL, NULL FROM batch"),
+    "RunnerRegistered": ("runner_events", f"{_AT}, runner_id, 'REGISTERED', name, pool, slots, NULL, _value"),
+    "RunnerHeartbeat": ("runner_events", f"{_AT}, runner_id, 'HEARTBEAT', NULL, NULL, NULL, len(attempt_ids), NULL"),
+    "RunnerDraining": ("runner_events", f"{_AT}, runner_id, 'DRAINING', NULL, NULL, NULL, NULL, NULL"),
+    "RunnerLeft": ("runner_events", f"{_AT}, runner_id, 'LEFT', NULL, NULL, NULL, NULL, NULL"),
     "TruthAsserted": (
         "assertions",
-        f"SELECT {_AT}, header.event_id, subject, predicate, object.kind, object.text, object.number, object.unit, confidence,"
+        f"{_AT}, header.event_id, subject, predicate, object.kind, object.text, object.number, object.unit, confidence,"
         " source.name, source.kind, valid_from, valid_to, evidence.job_id, evidence.attempt_id, supersedes, header.tenant,"
-        " source.runner_id, source.capability, evidence.inputs FROM batch",
+        " source.runner_id, source.capability, evidence.inputs",
     ),
-    "TruthRetracted": ("retractions", f"SELECT {_AT}, assertion_id, subject, source.name, reason FROM batch"),
-    "PredicateDeclared": ("predicates", f"SELECT {_AT}, predicate, cardinality, rule, unit, value_kind, description FROM batch"),
-    "SourceDeclared": ("sources", f"SELECT {_AT}, source_name, reliability, reason FROM batch"),
+    "TruthRetracted": ("retractions", f"{_AT}, assertion_id, subject, source.name, reason"),
+    "PredicateDeclared": ("predicates", f"{_AT}, predicate, cardinality, rule, unit, value_kind, description"),
+    "SourceDeclared": ("sources", f"{_AT}, source_name, reliability, reason"),
 }  # fmt: skip
-"""Event type -> (table, rows from the decoded batch). Events that are not here are kept in `events` alone."""
+"""Event type -> (table, its columns from those of the decoded batch). Events that are not here are kept in `events` alone."""

@@ -127,6 +127,12 @@ async def ends_at(connection: LogConnection, as_of: AsOf | None) -> dict[Partiti
     return ends | {place: offset + 1 for place, offset in as_of.items()}
 
 
+def digest_of(file: Path | str, until: Mapping[Partition, int]) -> list[TableDigest]:
+    """Return the digests of a projection file that nobody has open, with all threads: a fold has one."""
+    with duckdb.connect(str(file), read_only=True) as database:
+        return digest(database, until)
+
+
 class World(msgspec.Struct, frozen=True, kw_only=True):
     """A projection that was folded into a file."""
 
@@ -147,9 +153,9 @@ async def write_world(
     started = time.perf_counter()
     try:
         records = await fold(connection, store, until, progress)
-        tables = await asyncio.to_thread(digest, store.connection.cursor(), until)
     finally:
         store.close()
+    tables = await asyncio.to_thread(digest_of, file, until)
     return World(
         manifest=write_manifest(file, until, tables), records=records, seconds=round(time.perf_counter() - started, 3)
     )

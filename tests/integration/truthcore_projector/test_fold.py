@@ -27,7 +27,7 @@ import asyncio, sys
 from controlplane.log.connection import LogConnection
 from controlplane.truthcore_projector import fold as module
 from controlplane.truthcore_projector.store import Store
-module.TRANSACTION_RECORDS = 1_000
+module.CHUNK_RECORDS, module.TRANSACTION_RECORDS = 500, 2_000
 until = {(topic, int(partition)): int(end) for topic, partition, end in (one.rsplit("/", 2) for one in sys.argv[3:])}
 store = Store(sys.argv[2])
 asyncio.run(module.fold(LogConnection(bootstrap=sys.argv[1]), store, until, lambda done, total, seconds: print(done, flush=True)))
@@ -112,11 +112,11 @@ def test_a_fold_that_was_killed_goes_on_where_its_last_transaction_ended(
     connection, until = written
     file = tmp_path / "killed.duckdb"
     places = [f"{topic}/{partition}/{end}" for (topic, partition), end in until.items()]
-    for transactions in (1, 3):
+    for chunks in (6, 14):  # Behind at least one transaction each, and inside of another.
         command = [sys.executable, "-c", PROGRAM, connection.bootstrap, str(file), *places]
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert process.stdout is not None
-        for _ in range(transactions):
+        for _ in range(chunks):
             assert process.stdout.readline()
         process.send_signal(signal.SIGKILL)
         process.stdout.close()
