@@ -37,6 +37,10 @@ demo: setup ## Profile Python's standard library: over 500 jobs, two runners, co
 test: setup ## Run all tests, slow ones last; TESTS="path -k name" chooses, SEED=7 draws other examples
 	@$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(if $(SEED),--hypothesis-profile exploring --hypothesis-seed $(SEED)) $(TESTS)
 
+.PHONY: test-secure
+test-secure: setup ## Run the acceptance tests with security on: certificates, access rules, users of the store
+	@CONTROLPLANE_TEST_SECURE=1 $(MAKE) test TESTS="$(or $(TESTS),tests/acceptance)"
+
 .PHONY: check
 check: setup ## Formatting, lint, types, direction of imports, schema drift and compatibility, deployment files
 	@$(BIN)/ruff format --check --quiet $(SOURCES)
@@ -70,6 +74,7 @@ release-schemas: schemas ## Keep the schemas in force as released versions, for 
 .PHONY: reference
 reference: setup ## Write the pages of docs/ that follow from the code
 	@$(BIN)/python -m tools.settings_reference
+	@$(BIN)/python -m tools.permissions_reference
 
 .PHONY: docs
 docs: setup ## Build the documentation site into site/

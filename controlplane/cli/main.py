@@ -2,7 +2,20 @@
 
 import typer
 
-from controlplane.cli import auditing, benching, controls, jobs, letters, lineage, scheduling, serving, truth, whatif
+from controlplane.cli import (
+    acl,
+    auditing,
+    benching,
+    certs,
+    controls,
+    jobs,
+    letters,
+    lineage,
+    scheduling,
+    serving,
+    truth,
+    whatif,
+)
 from controlplane.cli.asking import examples
 
 app = typer.Typer(
@@ -21,6 +34,8 @@ app.add_typer(truth.app, name="truth", rich_help_panel=truth.PANEL)
 lineage.add_to(app)
 controls.add_to(app)
 app.add_typer(letters.app, name="deadletters", rich_help_panel=controls.PANEL)
+app.add_typer(certs.app, name="certs", rich_help_panel="Secure it")
+app.add_typer(acl.app, name="acl", rich_help_panel="Secure it")
 app.add_typer(auditing.app, name="audit", rich_help_panel="Prove and measure")
 whatif.add_to(app)
 app.add_typer(benching.app, name="bench", rich_help_panel="Prove and measure")

@@ -28,7 +28,7 @@ def output(value: Any, as_json: bool, render: Callable[[Any], None]) -> None:
     """Print a value as JSON, or as `render` shows it."""
     if as_json:
         plain = msgspec.to_builtins(value) if isinstance(value, msgspec.Struct) else value
-        print(to_json(plain).decode())
+        print(to_json(plain, fallback=msgspec.to_builtins).decode())
     else:
         render(value)
 

@@ -28,6 +28,8 @@ BROKER: Final = "broker"
 ADMIN: Final = "admin"
 PRINCIPALS: Final = (BROKER, ADMIN, *(service.value for service in Service))
 """Who has a certificate: the brokers, whoever administers them, and every service of the catalog."""
+ONLY_ASK: Final = frozenset({ADMIN, Service.CLIENT.value, Service.AUDITOR.value})
+"""They serve nothing, so their certificates are no server's: whoever holds one cannot pass for the gateway or a broker."""
 LOCAL_HOSTS: Final = ("localhost", "127.0.0.1")
 
 AUTHORITY_DAYS: Final = 3650
@@ -93,7 +95,15 @@ def ensure_certificates(
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     authority = _authority(folder, moment)
     return [
-        _ensure(folder, name, authority, wanted_hosts, moment, valid_days, timedelta(days=renew_within_days))
+        _ensure(
+            folder,
+            name,
+            authority,
+            frozenset() if name in ONLY_ASK else wanted_hosts,
+            moment,
+            valid_days,
+            timedelta(days=renew_within_days),
+        )
         for name in names
     ]
 
@@ -121,7 +131,7 @@ def adopt_authority(folder: Path) -> None:
         CertificateInvalid: none was announced.
     """
     announced = _read_authority(folder / "next-authority.pem")
-    if announced.certificate not in _bundle(folder):
+    if announced.certificate not in trusted(folder):
         raise CertificateInvalid(
             f"Expected {folder / 'ca.pem'} to hold the next authority, but its announcement was cut off."
         )
@@ -134,7 +144,7 @@ def retire_authorities(folder: Path) -> int:
     Call it when every identity was renewed under it and every process has loaded its own.
     """
     authority = _read_authority(folder / "authority.pem")
-    before = _bundle(folder)
+    before = trusted(folder)
     _write_public(folder / "ca.pem", authority.certificate.public_bytes(Encoding.PEM))
     return sum(1 for one in before if one != authority.certificate)
 
@@ -193,7 +203,7 @@ def due_for_renewal(
     issuer = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
     if issuer != authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest:
         return "another authority signed it"
-    if missing := hosts - _hosts(certificate):
+    if missing := hosts - hosts_of(certificate):
         return f"it does not name {', '.join(sorted(missing))}"
     return None
 
@@ -263,13 +273,14 @@ def _read_authority(path: Path) -> Authority:
     return Authority(certificate=certificate, key=key)
 
 
-def _bundle(folder: Path) -> list[x509.Certificate]:
+def trusted(folder: Path) -> list[x509.Certificate]:
+    """Return the authorities that everybody trusts."""
     path = folder / "ca.pem"
     return x509.load_pem_x509_certificates(path.read_bytes()) if path.exists() else []
 
 
 def _trust(folder: Path, newest: x509.Certificate, now: datetime) -> None:
-    older = [one for one in _bundle(folder) if one != newest and one.not_valid_after_utc > now]
+    older = [one for one in trusted(folder) if one != newest and one.not_valid_after_utc > now]
     _write_public(folder / "ca.pem", b"".join(one.public_bytes(Encoding.PEM) for one in (newest, *older)))
 
 
@@ -326,7 +337,8 @@ def _general_name(host: str) -> x509.GeneralName:
         raise CertificateInvalid(f"Expected a host name or an address, but found {host[:80]!r}.") from error
 
 
-def _hosts(certificate: x509.Certificate) -> frozenset[str]:
+def hosts_of(certificate: x509.Certificate) -> frozenset[str]:
+    """Return the names and addresses that a certificate may serve at."""
     try:
         served = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

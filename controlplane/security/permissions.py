@@ -1,6 +1,5 @@
 """Who may do what: Kafka's access rules and Redis' users, both a function of the catalog, so that neither can say more than it does."""
 
-from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -130,9 +129,39 @@ def store_users(namespace: str = NAMESPACE) -> tuple[StoreUser, ...]:
 # As people read it
 
 
-def as_markdown(rows: Iterable[Row]) -> str:
-    """Return the matrix as a table."""
+def beside_topics() -> list[str]:
+    """Return in words what services may do beside the topics of the matrix."""
+    return [
+        f"every service may describe {PREFIX}*: that topics exist, and their numbers of partitions",
+        *(
+            str(one)
+            for one in sorted(grants())
+            if one.kind is not Kind.TOPIC
+            and not (one.kind is Kind.TRANSACTIONAL_ID and one.operation is Operation.DESCRIBE)
+        ),
+        "nobody but the administrator may make, change or delete topics, read or change settings, or act on the cluster",
+    ]
+
+
+def page() -> str:
+    """Return the page of the documentation."""
     services = [one.value for one in Service]
     lines = [f"| topic | {' | '.join(services)} |", f"|---|{'---|' * len(services)}"]
-    lines += [f"| `{row.topic}` | {' | '.join(row.rights[one] for one in services)} |" for row in rows]
-    return "".join(f"{line}\n" for line in lines)
+    lines += [f"| `{row.topic}` | {' | '.join(row.rights[one] for one in services)} |" for row in matrix()]
+    lines += ["", "Beside them:", "", *(f"- {one}" for one in beside_topics())]
+    lines += ["", "## Redis", "", "| user | keys | commands |", "|---|---|---|"]
+    lines += [
+        f"| `{user.name}` | `{user.keys}` | {', '.join(f'`{one}`' for one in sorted(user.commands))} |"
+        for user in store_users()
+    ]
+    lines += ["| `admin` | all | all |", "| `default` | none | none: whoever names no user is let into nothing |"]
+    return INTRODUCTION + "".join(f"{line}\n" for line in lines)
+
+
+INTRODUCTION: Final = """# Who may do what
+
+What `controlplane acl apply` puts on the brokers and `controlplane up --secure` on its own, as a function of the catalog
+(`controlplane/events/catalog.py`): a topic's authors write it, its named readers read it, and nothing else is allowed. Written by
+`make reference`: do not edit. `tests/integration/security/test_matrix.py` tries every service on every topic.
+
+"""

@@ -13,9 +13,10 @@ def ci(folder: Path, *, check: str, test: str) -> subprocess.CompletedProcess[st
     """Run CI on a checkout whose two commands are these."""
     (folder / ".ci").mkdir()
     shutil.copy(ROOT / ".ci" / "run", folder / ".ci")
-    # A browser is there, so that the run does not try to install one.
+    # A browser and a Redis are there, so that the run does not try to install them.
     (folder / "commands").mkdir()
-    (folder / "commands" / "chromium").symlink_to("/bin/true")
+    for program in ("chromium", "redis-server"):
+        (folder / "commands" / program).symlink_to("/bin/true")
     (folder / "Makefile").write_text(f"check:\n\t@{check}\ntest:\n\t@{test}\n")
     search = f"{folder / 'commands'}:/usr/local/bin:/usr/bin:/bin"
     return subprocess.run(

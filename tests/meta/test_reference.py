@@ -1,5 +1,6 @@
 """Pages that are written from the code agree with it."""
 
+from controlplane.security import permissions
 from controlplane.settings import Settings
 from tests.meta.repository import text
 from tools.settings_reference import page
@@ -7,6 +8,10 @@ from tools.settings_reference import page
 
 def test_the_reference_of_the_settings_is_that_of_the_code() -> None:
     assert text("docs/settings.md") == page(), "Run `make reference`."
+
+
+def test_the_matrix_of_permissions_is_that_of_the_catalog() -> None:
+    assert text("docs/permissions.md") == permissions.page(), "Run `make reference`."
 
 
 def test_every_setting_says_what_it_means() -> None:

@@ -1,0 +1,45 @@
+"""A broker and a Valkey with security on, shared by the tests of this folder (one group, so that they meet in one worker); each test restores what it changes."""
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from controlplane.local.process import NEVER
+from controlplane.local.stack import EmbeddedStack
+from controlplane.log.access import bring_about
+from controlplane.log.connection import LogConnection
+from controlplane.log.topics import ensure_topics
+from controlplane.security.certificates import ADMIN, ensure_certificates, tls_files
+from controlplane.security.permissions import grants, is_ours
+from controlplane.settings import Settings
+
+Connect = Callable[[str], LogConnection]
+
+
+@pytest.fixture(scope="session")
+def secured_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
+    """An embedded stack with certificates of its own."""
+    folder = tmp_path_factory.mktemp("secured")
+    with EmbeddedStack(folder, restart=NEVER, certificates=folder / "certificates") as stack:
+        yield stack
+    shutil.rmtree(folder / "kafka" / "data")
+
+
+@pytest.fixture(scope="session")
+def connect(secured_stack: EmbeddedStack) -> Connect:
+    """The connection of a principal, whose certificate is made when it is asked for; topics and rules are there."""
+    certificates = secured_stack.certificates
+    assert certificates is not None
+
+    def connection(name: str) -> LogConnection:
+        ensure_certificates(certificates, [name])
+        return LogConnection(bootstrap=secured_stack.kafka_bootstrap, tls=tls_files(certificates, name))
+
+    async def let_in() -> None:
+        await ensure_topics(connection(ADMIN), Settings(partitions_jobs=1, partitions_routing=1, partitions_other=1))
+        await bring_about(connection(ADMIN), grants(), is_ours)
+
+    asyncio.run(let_in())
+    return connection
