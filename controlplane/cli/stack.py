@@ -4,6 +4,7 @@ import asyncio
 import os
 import ssl
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from controlplane.local.ports import choose_port
 from controlplane.local.process import Child
 from controlplane.local.stack import EmbeddedStack
 from controlplane.log.access import bring_about
-from controlplane.log.connection import LogConnection
+from controlplane.log.connection import LogConnection, LogRefused, LogUnavailable
 from controlplane.log.topics import ensure_topics
 from controlplane.security.certificates import ADMIN, tls_files
 from controlplane.security.permissions import grants, is_ours, store_users
@@ -25,6 +26,8 @@ from controlplane.settings import Settings, TlsFiles
 from controlplane.tls import client_context
 
 PROBE_SECONDS: Final = 2.0
+LET_IN_WITHIN_SECONDS: Final = 60.0
+LET_IN_AGAIN_SECONDS: Final = 0.2
 STORE_USERS: Final = (ADMIN, *(user.name for user in store_users()))
 """Who is told where the schedule store is."""
 
@@ -37,6 +40,27 @@ def answers(url: str, tls: TlsFiles | None = None) -> str | None:
             return None if response.status == 200 else f"it answered {response.status}"
     except (urllib.error.URLError, OSError) as error:
         return str(error)
+
+
+async def let_in(administrator: LogConnection, settings: Settings) -> None:
+    """Give each service its rights on a broker that has just started, and make the topics, which no service may.
+
+    Raises:
+        LogUnavailable: the broker does not answer within the bound; LogRefused: it refuses this administrator.
+    """
+    give_up_at = time.monotonic() + LET_IN_WITHIN_SECONDS
+    while True:
+        try:
+            await ensure_topics(administrator, settings)
+            await bring_about(administrator, grants(), is_ours)
+        except LogRefused:
+            raise
+        except LogUnavailable:  # It answers before it has told itself that it is there.
+            if time.monotonic() >= give_up_at:
+                raise
+            await asyncio.sleep(LET_IN_AGAIN_SECONDS)
+        else:
+            return
 
 
 class SystemStack:
@@ -132,7 +156,7 @@ class SystemStack:
         settings = self._settings
         self.kafka_bootstrap = settings.kafka_bootstrap or self.embedded.kafka_bootstrap
         if self.certificates is not None:
-            asyncio.run(self._let_in())
+            asyncio.run(let_in(self.connection(), settings))
         gateway = choose_port(None) if self._free_ports else settings.gateway_port
         scheme = "https" if self.certificates else "http"
         self.gateway_url = f"{scheme}://{settings.gateway_host}:{gateway}"
@@ -153,11 +177,6 @@ class SystemStack:
         self.embedded.supervisor.wait_ready()
         self.embedded.publish("gateway", self.gateway_url)
         self.embedded.publish("truthcore", self.truthcore_url)
-
-    async def _let_in(self) -> None:
-        """Give each service its rights, and make the topics, which no service may."""
-        await bring_about(self.connection(), grants(), is_ours)
-        await ensure_topics(self.connection(), self._settings)
 
     def _start_truthcores(self, scheme: str) -> None:
         """Start every replica of every shard, each on a port and a file of its own; every one knows all of them."""

@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from controlplane.cli.stack import let_in
 from controlplane.local.process import NEVER
 from controlplane.local.stack import EmbeddedStack
-from controlplane.log.access import bring_about
 from controlplane.log.connection import LogConnection
-from controlplane.log.topics import ensure_topics
 from controlplane.security.certificates import ADMIN, ensure_certificates, tls_files
-from controlplane.security.permissions import grants, is_ours
 from controlplane.settings import Settings
 
 Connect = Callable[[str], LogConnection]
@@ -37,9 +35,6 @@ def connect(secured_stack: EmbeddedStack) -> Connect:
         ensure_certificates(certificates, [name])
         return LogConnection(bootstrap=secured_stack.kafka_bootstrap, tls=tls_files(certificates, name))
 
-    async def let_in() -> None:
-        await ensure_topics(connection(ADMIN), Settings(partitions_jobs=1, partitions_routing=1, partitions_other=1))
-        await bring_about(connection(ADMIN), grants(), is_ours)
-
-    asyncio.run(let_in())
+    settings = Settings(partitions_jobs=1, partitions_routing=1, partitions_other=1)
+    asyncio.run(let_in(connection(ADMIN), settings))
     return connection
