@@ -12,7 +12,7 @@ import msgspec
 
 from controlplane.events import types
 from controlplane.events.controls import Bulk
-from controlplane.events.header import Cause, caused_header
+from controlplane.events.header import Cause, caused_header, concerns
 from controlplane.events.identity import Instant
 from controlplane.jobforge_agent.agent import Agent
 from controlplane.jobforge_agent.commands import DECIDERS
@@ -45,7 +45,13 @@ def matches(command: types.BulkRequested, job: Job, declared_at: int) -> bool:
         (command.schedule_id, job.schedule_id),
     )
     key = command.key is None or command.key in {job.concurrency_key, job.rate_key}
-    return key and job.submitted_at <= declared_at and all(wish is None or wish == found for wish, found in wanted)
+    allowed = concerns(command.header.tenant, job.tenant)
+    return (
+        allowed
+        and key
+        and job.submitted_at <= declared_at
+        and all(wish is None or wish == found for wish, found in wanted)
+    )
 
 
 def as_command(bulk: types.BulkRequested, job: Job, header: types.EventHeader) -> Any:
@@ -136,7 +142,9 @@ class Bulks:
         def decide(job: Job, context: Context) -> Decision:
             # The command's own time, as for one about a single job: what is decided again is the same.
             now = Instant(place.at)
-            scoped = msgspec.structs.replace(cause, scope=job.job_id, correlation_id=job.correlation_id)
+            scoped = msgspec.structs.replace(
+                cause, scope=job.job_id, correlation_id=job.correlation_id, tenant=job.tenant
+            )
             header = caused_header(scoped, type(bulk).__name__, 0, self._producer.identity, now)
             command = as_command(bulk, job, header)
             decision = DECIDERS[type(command)](
