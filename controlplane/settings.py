@@ -74,6 +74,10 @@ class Settings(BaseSettings):
     gateway_host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
     gateway_port: Port = Field(8400, description="Port of the gateway; 0: a free one.")
     gateway_url: str = Field("http://127.0.0.1:8400", description="Where clients find the gateway.")
+    identities: Path | None = Field(
+        None, description="TOML file of who may do what at the gateway; none: everybody may do everything."
+    )
+    token: SecretStr | None = Field(None, description="Bearer token of the command and of clients.")
     truthcore_host: str = Field("127.0.0.1", description="Address that TruthCore listens on.")
     truthcore_port: Port = Field(8401, description="Port of TruthCore; 0: a free one.")
     truthcore_urls: str = Field("http://127.0.0.1:8401", description="Comma-separated URLs of the TruthCore replicas.")

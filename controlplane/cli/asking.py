@@ -49,8 +49,9 @@ def client_of(gateway: str | None) -> Any:
     from controlplane.client import Client
 
     chosen = found_settings()
+    token = chosen.token.get_secret_value() if chosen.token else None
     try:
-        return Client(gateway or chosen.gateway_url, tls=chosen.tls)
+        return Client(gateway or chosen.gateway_url, token=token, tls=chosen.tls)
     except OSError as error:
         fail(
             f"Expected the certificate in {chosen.tls_certificate} and its authority to be readable, but: {error}.",

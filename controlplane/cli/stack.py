@@ -160,6 +160,7 @@ class SystemStack:
         gateway = choose_port(None) if self._free_ports else settings.gateway_port
         scheme = "https" if self.certificates else "http"
         self.gateway_url = f"{scheme}://{settings.gateway_host}:{gateway}"
+        known = {"CONTROLPLANE_IDENTITIES": str(settings.identities.absolute())} if settings.identities else {}
         ports = {"CONTROLPLANE_GATEWAY_PORT": str(gateway)}
         self._start_truthcores(scheme)
         for number in range(self._agents):
@@ -167,7 +168,7 @@ class SystemStack:
             name = "jobforge" if number == 0 else f"jobforge-{number + 1}"
             variables = {"CONTROLPLANE_HEALTH_PORT": str(health)}
             self._service(name, variables, f"{scheme}://{settings.health_host}:{health}/health/ready")
-        self._service("gateway", ports, f"{self.gateway_url}/health/live")
+        self._service("gateway", ports | known, f"{self.gateway_url}/health/live")
         health = choose_port(None)
         self._service(
             "notary",

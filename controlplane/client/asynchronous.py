@@ -113,16 +113,23 @@ class AsyncClient:
         self,
         url: str = DEFAULT_URL,
         *,
+        token: str | None = None,
         timeout: float = REQUEST_SECONDS,
         tls: TlsFiles | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """Prepare a client; nothing is asked yet. `timeout` is in seconds, per request; `transport` carries requests another way.
+        """Prepare a client; nothing is asked yet.
 
-        At an https URL the client shows the certificate of `tls`, or the one that CONTROLPLANE_TLS_* names.
+        `token` is the bearer token that says who asks; `timeout` is in seconds, per request; `transport` carries requests another way. At an
+        https URL the client shows the certificate of `tls`, or the one that CONTROLPLANE_TLS_* names.
         """
-        verify = verification(url, tls)
-        self._http = httpx.AsyncClient(base_url=url, timeout=timeout, transport=transport, verify=verify)
+        self._http = httpx.AsyncClient(
+            base_url=url,
+            timeout=timeout,
+            transport=transport,
+            headers=calls.bearer(token),
+            verify=verification(url, tls),
+        )
 
     async def __aenter__(self) -> Self:
         """Return the client."""

@@ -101,6 +101,11 @@ class Call(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
         return {} if self.body is None else {"content-type": self.content_type}
 
 
+def bearer(token: str | None) -> dict[str, str]:
+    """Return the headers that say who asks."""
+    return {"authorization": f"Bearer {token}"} if token else {}
+
+
 def call(
     method: str, path: str, read: Callable[[bytes], T], *, query: Mapping[str, Any] | None = None, body: Any = None
 ) -> Call[T]:

@@ -116,15 +116,23 @@ class Client:
         self,
         url: str = DEFAULT_URL,
         *,
+        token: str | None = None,
         timeout: float = REQUEST_SECONDS,
         tls: TlsFiles | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """Prepare a client; nothing is asked yet. `timeout` is in seconds, per request; `transport` carries requests another way.
+        """Prepare a client; nothing is asked yet.
 
-        At an https URL the client shows the certificate of `tls`, or the one that CONTROLPLANE_TLS_* names.
+        `token` is the bearer token that says who asks; `timeout` is in seconds, per request; `transport` carries requests another way. At an
+        https URL the client shows the certificate of `tls`, or the one that CONTROLPLANE_TLS_* names.
         """
-        self._http = httpx.Client(base_url=url, timeout=timeout, transport=transport, verify=verification(url, tls))
+        self._http = httpx.Client(
+            base_url=url,
+            timeout=timeout,
+            transport=transport,
+            headers=calls.bearer(token),
+            verify=verification(url, tls),
+        )
 
     def __enter__(self) -> Self:
         """Return the client."""

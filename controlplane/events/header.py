@@ -1,9 +1,19 @@
 """Headers: where an event says what it is, what caused it and who wrote it."""
 
+from typing import Final
+
 import msgspec
 
 from controlplane.events.identity import Instant, name_based_id
 from controlplane.events.types import EventHeader, LogPosition, Producer
+
+EVERY_TENANT: Final = "*"
+"""Tenant of a command by somebody who may command the jobs of all tenants; no tenant can have this name."""
+
+
+def concerns(asking: str, tenant: str) -> bool:
+    """Say whether somebody of the one tenant may see and touch what belongs to the other."""
+    return asking in {tenant, EVERY_TENANT}
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True):

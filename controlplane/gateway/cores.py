@@ -9,6 +9,8 @@ import httpx
 from fastapi.responses import Response, StreamingResponse
 
 from controlplane.api.problems import refused
+from controlplane.api.tenants import TENANTS_HEADER
+from controlplane.gateway.callers import CALLER
 from controlplane.log.positions import Partition, PositionInvalid, parse_position
 from controlplane.replicas.choice import Replica
 from controlplane.replicas.directory import Directory
@@ -54,6 +56,8 @@ class TruthCores:
         """
         target = path + (f"?{query.decode('latin-1')}" if query else "")
         given = {name: value for name in _ASKED_HEADERS if (value := (headers or {}).get(name))}
+        if not (caller := CALLER.get()).of_all_tenants:
+            given[TENANTS_HEADER] = caller.tenant
         fault: httpx.TransportError | None = None
         for replica in self.directory.best(wanted_of(query)):
             request = self._client.build_request(method, replica.url + target, content=body, headers=given)

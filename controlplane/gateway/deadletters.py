@@ -13,6 +13,7 @@ from controlplane.events.catalog import DEAD_LETTERS, SUBMISSIONS
 from controlplane.events.codec import UndecodableRecord, decode
 from controlplane.events.header import outside_header
 from controlplane.events.identity import Instant, partition_of, random_id
+from controlplane.gateway.callers import CALLER
 from controlplane.gateway.submissions import Door
 from controlplane.log.positions import position_text
 from controlplane.log.producer import OutgoingRecord
@@ -60,7 +61,7 @@ def _settled(
     producer = _door(request).producer.identity
     header = outside_header(
         "DeadLetterSettled", random_id(), producer, Instant(time.time_ns() // 1000),
-        correlation_id=letter.header.correlation_id,
+        correlation_id=letter.header.correlation_id, tenant=letter.header.tenant, actor=CALLER.get().name,
     )  # fmt: skip
     return types.DeadLetterSettled(header=header, position=letter.position, redriven_to=to, reason=reason)
 

@@ -18,6 +18,7 @@ from controlplane.events.catalog import CONTROLS, SUBMISSIONS
 from controlplane.events.controls import Bulk
 from controlplane.events.header import outside_header
 from controlplane.events.identity import Instant, random_id
+from controlplane.gateway.callers import CALLER
 from controlplane.gateway.cores import TruthCores
 from controlplane.gateway.governance import Governance
 from controlplane.gateway.submissions import Door, submission
@@ -126,8 +127,11 @@ def _now() -> Instant:
 
 
 def _header(request: Request, name: str, subject: str, identity: str | None = None) -> types.EventHeader:
-    identity = identity or random_id()
-    return outside_header(name, identity, _door(request).producer.identity, _now(), correlation_id=subject)
+    caller = CALLER.get()
+    return outside_header(
+        name, identity or random_id(), _door(request).producer.identity, _now(), correlation_id=subject, tenant=caller.tenant,
+        actor=caller.name,
+    )  # fmt: skip
 
 
 async def _declared(request: Request, event: Any) -> Acknowledgement:
@@ -236,7 +240,8 @@ async def declare_schedule(request: Request, schedule_id: Identifier, body: Sche
         retry=like.retry, timeouts=like.timeouts, concurrency_key=like.concurrency_key, rate_key=like.rate_key,
     )  # fmt: skip
     subject = f"schedule:{schedule_id}"
-    header = msgspec.structs.replace(_header(request, "ScheduleDeclared", subject), tenant=body.job.tenant)
+    _own_schedule(request, schedule_id)
+    header = msgspec.structs.replace(_header(request, "ScheduleDeclared", subject), tenant=like.header.tenant)
     event = types.ScheduleDeclared(
         header=header, subject=subject, schedule_id=schedule_id, cron=body.cron, time_zone=body.time_zone, job=template,
         overlap=body.overlap, catch_up_seconds=body.catch_up_seconds, paused=body.paused,
@@ -248,7 +253,21 @@ async def declare_schedule(request: Request, schedule_id: Identifier, body: Sche
 async def schedules(request: Request) -> list[ScheduleView]:
     """Return the schedules, when they fired last and when they fire next."""
     now = _governance(request).controls
-    return [_schedule_view(one, now.fired.get(one.schedule_id)) for _, one in sorted(now.schedules.items())]
+    mine = [one for _, one in sorted(now.schedules.items()) if CALLER.get().sees(one.header.tenant)]
+    return [_schedule_view(one, now.fired.get(one.schedule_id)) for one in mine]
+
+
+def _own_schedule(request: Request, schedule_id: str) -> types.ScheduleDeclared | None:
+    """Return the schedule of that id, if there is one.
+
+    Raises:
+        Refused: it is another tenant's.
+    """
+    found = _governance(request).controls.schedules.get(schedule_id)
+    if found is not None and not CALLER.get().sees(found.header.tenant):
+        text = f"Expected an id that nobody uses, but {schedule_id} is another tenant's schedule."
+        raise refused("conflict", text, field="schedule_id", found=schedule_id)
+    return found
 
 
 def _schedule_view(schedule: types.ScheduleDeclared, last: types.ScheduleFired | None) -> ScheduleView:
@@ -263,7 +282,7 @@ def _schedule_view(schedule: types.ScheduleDeclared, last: types.ScheduleFired |
 @router.delete("/schedules/{schedule_id}", status_code=202, tags=["operations"])
 async def remove_schedule(request: Request, schedule_id: Identifier) -> Acknowledgement:
     """End a schedule; jobs that it submitted go on."""
-    if schedule_id not in _governance(request).controls.schedules:
+    if _own_schedule(request, schedule_id) is None:
         raise refused(
             "not_found", f"Expected a schedule, but there is no {schedule_id}.", field="schedule_id", found=schedule_id
         )
@@ -295,7 +314,7 @@ async def bulk(request: Request, body: BulkRequestBody) -> Acknowledgement:
 async def bulk_progress(request: Request, bulk_id: Identifier) -> BulkView:
     """Return how far a bulk command came."""
     found = _governance(request).controls.bulks.get(bulk_id)
-    if found is None:
+    if found is None or not CALLER.get().sees(found.command.header.tenant):
         raise refused(
             "not_found", f"Expected a bulk command, but there is no {bulk_id}.", field="bulk_id", found=bulk_id
         )

@@ -14,10 +14,11 @@ from controlplane.api.models import Problem
 from controlplane.console import Console
 from controlplane.contents import ContentStore
 from controlplane.events.catalog import CONTROLS, RUNNERS, Service
-from controlplane.gateway import contents, deadletters, operations, registry, submissions
+from controlplane.gateway import contents, deadletters, operations, registry, session, submissions
 from controlplane.gateway.capabilities import Capabilities
 from controlplane.gateway.cores import TruthCores
 from controlplane.gateway.governance import Governance
+from controlplane.gateway.identity import Doorkeeper, Identities, IdentitiesInvalid
 from controlplane.gateway.limits import BodyLimit, add_gateway_handlers
 from controlplane.gateway.queries import add_queries
 from controlplane.log.connection import LogConnection
@@ -32,7 +33,12 @@ BODY_LIMIT_BYTES = 16 * 1024 * 1024
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Return the gateway as an ASGI application; it connects when it starts."""
+    """Return the gateway as an ASGI application; it connects when it starts.
+
+    Raises:
+        IdentitiesInvalid: the file of identities cannot be read.
+    """
+    identities = Identities(settings.identities) if settings.identities else None
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -62,6 +68,9 @@ def create_app(settings: Settings) -> FastAPI:
     )  # fmt: skip
     add_gateway_handlers(app)
     app.add_middleware(BodyLimit, limit_bytes=BODY_LIMIT_BYTES, streaming_paths=frozenset({"/v1/jobs/bulk"}))
+    app.add_middleware(Doorkeeper, identities=identities)
+    app.state.identities = identities
+    app.include_router(session.router)
     app.include_router(submissions.router)
     app.include_router(operations.router)
     app.include_router(deadletters.router)
@@ -86,9 +95,13 @@ def create_app(settings: Settings) -> FastAPI:
 def run(settings: Settings) -> None:
     """Run the gateway until it is told to stop."""
     configure_logging(settings, "gateway")
+    try:
+        app = create_app(settings)
+    except IdentitiesInvalid as error:
+        raise SystemExit(str(error)) from error
     clients = ssl.CERT_REQUIRED if settings.gateway_certificates == "required" else ssl.CERT_OPTIONAL
     config = server_config(
-        create_app(settings), settings.tls, clients=clients, host=settings.gateway_host, port=settings.gateway_port,
+        app, settings.tls, clients=clients, host=settings.gateway_host, port=settings.gateway_port,
         timeout_graceful_shutdown=5, timeout_keep_alive=30, h11_max_incomplete_event_size=64 * 1024,
     )  # fmt: skip
     uvicorn.Server(config).run()

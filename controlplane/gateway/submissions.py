@@ -21,6 +21,7 @@ from controlplane.events.header import outside_header
 from controlplane.events.identity import Instant, name_based_id, random_id
 from controlplane.events.types import Cardinality, FusionRule, ValueKind
 from controlplane.events.values import ValueInvalid, typed_value
+from controlplane.gateway.callers import CALLER
 from controlplane.gateway.capabilities import Capabilities
 from controlplane.gateway.governance import Governance
 from controlplane.log.positions import position_text
@@ -28,7 +29,6 @@ from controlplane.log.producer import LogProducer
 
 LINE_LIMIT_BYTES: Final = 1_000_000
 BULK_AT_ONCE: Final = 500
-CLIENT_NAME: Final = "anonymous"
 
 
 class Door:
@@ -72,20 +72,20 @@ class AssertionRequest(Model):
     valid_from: datetime | None = Field(None, description="Since when it holds; by default from the log time on.")
     valid_to: datetime | None = Field(None, description="Until when, not included; by default open.")
     confidence: float = Field(1.0, ge=0, le=1)
-    source: Identifier = CLIENT_NAME
+    source: Identifier | None = Field(None, description="Who says it; by default whoever asks.")
     assertion_id: Identifier | None = Field(
         None, description="Minted by the client, so that a retry is the same assertion."
     )
     inputs: list[str] = Field([], max_length=1000)
     supersedes: str | None = None
-    tenant: Identifier = "default"
+    tenant: Identifier | None = Field(None, description="By default that of whoever asks.")
 
 
 class RetractionRequest(Model):
     """Which assertion is taken back, by whom."""
 
     subject: str = Field(min_length=1, max_length=512)
-    source: Identifier = CLIENT_NAME
+    source: Identifier | None = Field(None, description="Who takes it back; by default whoever asks.")
     reason: str = Field("", max_length=1000)
 
 
@@ -126,7 +126,9 @@ def submission(request: JobRequest, door: Door, idempotency_key: str | None = No
         Refused: too much is in flight, the payload breaks the contract that runners declared, or an option is impossible.
     """
     door.governance.admit()
-    minted = name_based_id(f"{request.tenant}/{idempotency_key}") if idempotency_key else random_id()
+    caller = CALLER.get()
+    tenant = caller.tenant_for(request.tenant if "tenant" in request.model_fields_set else None)
+    minted = name_based_id(f"{tenant}/{idempotency_key}") if idempotency_key else random_id()
     job_id = request.job_id or minted
     try:
         content = json_content(request.payload)
@@ -140,7 +142,8 @@ def submission(request: JobRequest, door: Door, idempotency_key: str | None = No
             door.producer.identity,
             _now(),
             correlation_id=request.correlation_id,
-            tenant=request.tenant,
+            tenant=tenant,
+            actor=caller.name,
         )
         payload = door.contents.check_in(content)
         return job_submitted(request, job_id=job_id, payload=payload, header=header, idempotency_key=idempotency_key)
@@ -242,7 +245,11 @@ async def _submit_lines(lines: list[bytes], door: Door) -> bytes:
 
 
 def _command_header(door: Door, name: str, correlation_id: str) -> types.EventHeader:
-    return outside_header(name, random_id(), door.producer.identity, _now(), correlation_id=correlation_id)
+    caller = CALLER.get()
+    return outside_header(
+        name, random_id(), door.producer.identity, _now(), correlation_id=correlation_id, tenant=caller.tenant,
+        actor=caller.name,
+    )  # fmt: skip
 
 
 @router.post("/jobs/{job_id:path}/cancel", status_code=202, tags=["jobs"])
@@ -279,11 +286,13 @@ async def assert_truth(request: Request, body: AssertionRequest) -> Acknowledgem
     if since is not None and until is not None and until <= since:
         what = f"Expected valid_to after valid_from, but found {body.valid_from} and {body.valid_to}."
         raise refused("request_invalid", what, field="valid_to")
+    caller = CALLER.get()
+    tenant, source = caller.tenant_for(body.tenant), caller.source_for(body.source)
     identity = body.assertion_id or random_id()
     event = types.TruthAsserted(
-        header=outside_header("TruthAsserted", identity, door.producer.identity, _now(), tenant=body.tenant, actor=body.source),
+        header=outside_header("TruthAsserted", identity, door.producer.identity, _now(), tenant=tenant, actor=caller.name),
         subject=body.subject, predicate=body.predicate, object=value, confidence=body.confidence,
-        source=types.Source(kind=types.SourceKind.CLIENT, name=body.source),
+        source=types.Source(kind=types.SourceKind.CLIENT, name=source),
         evidence=types.Evidence(inputs=tuple(body.inputs)), supersedes=body.supersedes, valid_from=since, valid_to=until,
     )  # fmt: skip
     return await _acknowledged(door, event)
@@ -295,7 +304,7 @@ async def retract(request: Request, assertion_id: Identifier, body: RetractionRe
     door = _door(request)
     event = types.TruthRetracted(
         header=_command_header(door, "TruthRetracted", assertion_id), subject=body.subject, assertion_id=assertion_id,
-        source=types.Source(kind=types.SourceKind.CLIENT, name=body.source), reason=body.reason,
+        source=types.Source(kind=types.SourceKind.CLIENT, name=CALLER.get().source_for(body.source)), reason=body.reason,
     )  # fmt: skip
     return await _acknowledged(door, event)
 

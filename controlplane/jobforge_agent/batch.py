@@ -8,11 +8,11 @@ import msgspec
 from controlplane.events.catalog import EVENT_TYPES
 from controlplane.events.codec import UndecodableRecord, decode
 from controlplane.events.errors import envelope
-from controlplane.events.header import Cause, caused_header
+from controlplane.events.header import EVERY_TENANT, Cause, caused_header, concerns
 from controlplane.events.identity import Instant, name_based_id, partition_of
 from controlplane.events.job_contracts import Registry
 from controlplane.events.types import ErrorEnvelope, LogPosition, Producer, RecordRefused
-from controlplane.jobforge_agent.commands import DECIDERS, ON_UNKNOWN_JOB
+from controlplane.jobforge_agent.commands import DECIDERS, ON_UNKNOWN_JOB, refuse_stranger
 from controlplane.jobforge_agent.decide import Context, Decision, Related, is_repeat
 from controlplane.jobforge_agent.state import Job
 
@@ -77,17 +77,20 @@ def _with_error(consumed: Consumed, code: str, text: str, field: str, found: obj
 def dead_letter(consumed: Consumed, error: ErrorEnvelope, producer: Producer) -> RecordRefused:
     """Return the letter that keeps a refused record: its bytes, cut to the limit, its place and the reason."""
     position = consumed.position
-    cause = Cause(position=position, correlation_id=f"{position.topic}/{position.partition}/{position.offset}")
+    place = f"{position.topic}/{position.partition}/{position.offset}"
+    # Whose it was is what nobody can tell: it may hold what one tenant must not see of another.
+    cause = Cause(position=position, correlation_id=place, tenant=EVERY_TENANT)
     return RecordRefused(
         header=caused_header(cause, "RecordRefused/jobforge", 0, producer, consumed.at), position=position, key=consumed.key,
         value=consumed.value[:REFUSED_VALUE_BYTES], value_size_bytes=len(consumed.value), consumer="jobforge", error=error,
     )  # fmt: skip
 
 
-def cause_of(event: Any, position: LogPosition) -> Cause:
-    """Return a consumed event as the cause of what follows from it."""
+def cause_of(event: Any, position: LogPosition, job: Job | None) -> Cause:
+    """Return a consumed event as the cause of what follows from it; what follows for a job belongs to the job's tenant."""
     header = event.header
-    return Cause(position=position, correlation_id=header.correlation_id, tenant=header.tenant, actor=header.actor)
+    tenant = header.tenant if job is None else job.tenant
+    return Cause(position=position, correlation_id=header.correlation_id, tenant=tenant, actor=header.actor)
 
 
 def job_ids(batch: Iterable[Consumed]) -> list[str]:
@@ -115,7 +118,7 @@ def decide_batch(
             continue
         event = consumed.event
         job = jobs.get(event.job_id)
-        cause = cause_of(event, consumed.position)
+        cause = cause_of(event, consumed.position, job)
         context = Context(
             cause=cause, now=consumed.at, registry=registry, producer=producer, partition=partition, related=related
         )
@@ -127,8 +130,11 @@ def decide_batch(
         if job is not None and is_repeat(job, context) and job.concluded_by != consumed.position:
             absorbed += 1
             continue
+        decider = DECIDERS[type(event)]
+        if job is not None and type(event) in ON_UNKNOWN_JOB and not concerns(event.header.tenant, job.tenant):
+            decider = refuse_stranger
         try:
-            decision: Decision = DECIDERS[type(event)](job, event, context)
+            decision: Decision = decider(job, event, context)
             if proof is not None:
                 proof(decision)
         except Exception as fault:  # noqa: BLE001 -- a record that cannot be decided must not stop those behind it

@@ -11,9 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from controlplane.events import types
-from controlplane.events.catalog import SUBMISSIONS
 from controlplane.events.controls import Bulk
-from controlplane.events.header import Cause, caused_header
+from controlplane.events.header import Cause, caused_header, concerns
 from controlplane.events.identity import Instant
 from controlplane.jobforge_agent.agent import Agent
 from controlplane.jobforge_agent.commands import DECIDERS
@@ -46,7 +45,13 @@ def matches(command: types.BulkRequested, job: Job, declared_at: int) -> bool:
         (command.schedule_id, job.schedule_id),
     )
     key = command.key is None or command.key in {job.concurrency_key, job.rate_key}
-    return key and job.submitted_at <= declared_at and all(wish is None or wish == found for wish, found in wanted)
+    allowed = concerns(command.header.tenant, job.tenant)
+    return (
+        allowed
+        and key
+        and job.submitted_at <= declared_at
+        and all(wish is None or wish == found for wish, found in wanted)
+    )
 
 
 def as_command(bulk: types.BulkRequested, job: Job, header: types.EventHeader) -> Any:
@@ -73,7 +78,6 @@ class Bulks:
         self._store = store
         self._producer = producer
         self._partitions = partitions
-        self._bounds: dict[str, int] = {}
 
     async def apply(self) -> None:
         """Go on with every command that is not applied to a partition of ours yet."""
@@ -96,7 +100,7 @@ class Bulks:
         command, guard = bulk.command, _guard(bulk, partition)
         place = await self._agent.notes.place_of(command.subject)
         text = (await self._store.controls.guards([guard]))[guard]
-        if place is None or text == DONE or (not text and not await self._all_known(guard, partition, place.at)):
+        if place is None or text == DONE:
             return False
         after, found, refused = msgspec.json.decode(text, type=Progress) if text else (-1, 0, 0)
         source = self._store.controls.failed_jobs if command.action == "retry" else self._store.controls.open_jobs
@@ -132,22 +136,15 @@ class Bulks:
         )
         return not last
 
-    async def _all_known(self, guard: str, partition: int, at: int) -> bool:
-        """Say whether every job that was submitted before the command is decided on, so that the query can find it."""
-        if guard not in self._bounds:
-            self._bounds[guard] = await self._agent.relations.submissions_until(partition, at)
-        if not await self._agent.has_decided((SUBMISSIONS.name, partition), self._bounds[guard]):
-            return False
-        del self._bounds[guard]
-        return True
-
     def _decider(
         self, place: Place, bulk: types.BulkRequested, cause: Cause, related: Related, not_allowed: set[str]
     ) -> Callable[[Job, Context], Decision]:
         def decide(job: Job, context: Context) -> Decision:
             # The command's own time, as for one about a single job: what is decided again is the same.
             now = Instant(place.at)
-            scoped = msgspec.structs.replace(cause, scope=job.job_id, correlation_id=job.correlation_id)
+            scoped = msgspec.structs.replace(
+                cause, scope=job.job_id, correlation_id=job.correlation_id, tenant=job.tenant
+            )
             header = caused_header(scoped, type(bulk).__name__, 0, self._producer.identity, now)
             command = as_command(bulk, job, header)
             decision = DECIDERS[type(command)](

@@ -7,7 +7,7 @@ import msgspec
 
 from controlplane.events import types
 from controlplane.events.errors import envelope
-from controlplane.events.header import caused_header
+from controlplane.events.header import caused_header, concerns
 from controlplane.events.identity import name_based_id
 from controlplane.jobforge_agent.decide import (
     Context,
@@ -87,6 +87,8 @@ def on_retry_requested(job: Job | None, event: types.JobRetryRequested, context:
     A conclusion is final: whoever read it acted on it. So the retry of a concluded job is another job, whose cause is the command.
     """
     original = context.related.originals.get(event.job_id)
+    if original is not None and not concerns(event.header.tenant, original.header.tenant):
+        original = None
     if job is not None and job.phase in {Phase.RETRYING, Phase.DELAYED}:
         return Decision(job=queued(job, context.now), events=(_retried(event, None, context),))
     retried_as = job.retried_as if job is not None else None
@@ -109,9 +111,16 @@ def _retried(event: types.JobRetryRequested, retry_job_id: str | None, context: 
 def _again(original: types.JobSubmitted, event: types.JobRetryRequested, context: Context) -> types.JobSubmitted:
     header = caused_header(context.cause, "JobSubmitted", 0, context.producer, context.now)
     return _replace(
-        original, header=header, job_id=name_based_id(f"retry/{header.event_id}"), not_before=None, deadline=None,
+        original, header=_replace(header, tenant=original.header.tenant), job_id=name_based_id(f"retry/{header.event_id}"), not_before=None, deadline=None,
         idempotency_key=None, retry_of=event.job_id,
     )  # fmt: skip
+
+
+def refuse_stranger(job: Job, event: Any, context: Context) -> Decision:
+    """Refuse a command, or a submission under the same id, of somebody in another tenant, who learns nothing of the job."""
+    own = _replace(context, cause=_replace(context.cause, tenant=event.header.tenant))
+    text = f"Expected a job of tenant {event.header.tenant}, but {event.job_id} is none."
+    return _replace(_command_refused(None, event.job_id, event, text, own), job=job)
 
 
 def _command_refused(job: Job | None, job_id: str, command: Any, text: str, context: Context) -> Decision:

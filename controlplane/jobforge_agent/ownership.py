@@ -207,7 +207,7 @@ class Ownership:
     def _accepted(self, event: types.JobSubmitted, record: Any) -> Job:
         position = LogPosition(topic=record.topic, partition=record.partition, offset=record.offset)
         context = Context(
-            cause=cause_of(event, position), now=Instant(record.timestamp * 1000), registry=self._notes.registry,
+            cause=cause_of(event, position, None), now=Instant(record.timestamp * 1000), registry=self._notes.registry,
             producer=self._producer.identity, partition=record.partition,
         )  # fmt: skip
         return new_job(event, context)

@@ -13,6 +13,7 @@ from controlplane.truthcore_projector.past import as_it_was
 from controlplane.truthcore_projector.peers import PartLost, Peers, merged
 from controlplane.truthcore_projector.projector import Projector
 from controlplane.truthcore_projector.store import Store, positions_in
+from controlplane.truthcore_projector.visibility import TENANTS
 
 T = TypeVar("T")
 
@@ -52,7 +53,7 @@ class Answering:
         return await anyio.to_thread.run_sync(self._from_all, self._peers, texts, wait_seconds, then)
 
     def _from_here(self, work: Callable[[Cursor], T]) -> tuple[T, Reflects]:
-        with self._store.snapshot() as cursor:
+        with self._store.snapshot(TENANTS.get()) as cursor:
             return work(cursor), self._projector.standing(positions_in(cursor)).reflects
 
     def _from_all(
@@ -64,7 +65,10 @@ class Answering:
         fault: PartLost | None = None
         for _ in range(TRIES):
             try:
-                with peers.parts(others, wanted, texts, wait_seconds) as parts, self._store.snapshot() as cursor:
+                with (
+                    peers.parts(others, wanted, texts, wait_seconds) as parts,
+                    self._store.snapshot(TENANTS.get()) as cursor,
+                ):
                     here = self._projector.standing(positions_in(cursor))
                     reflects = merged([here, *(part.standing for part in parts)])
                     return work(Gathered([Snapshot(cursor), *parts])), reflects

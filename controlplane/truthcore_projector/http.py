@@ -36,6 +36,7 @@ from controlplane.truthcore_projector.projector import Projector
 from controlplane.truthcore_projector.snapshots import Snapshots
 from controlplane.truthcore_projector.sql import select
 from controlplane.truthcore_projector.store import Store
+from controlplane.truthcore_projector.visibility import TenantsOfRequest
 
 
 def create_app(
@@ -44,6 +45,7 @@ def create_app(
     """Return TruthCore's HTTP interface."""
     app = FastAPI(title="TruthCore", version=__version__, openapi_url=None)
     add_problem_handlers(app)
+    app.add_middleware(TenantsOfRequest)
 
     asked = Answering(store, projector, peers)
     _add_jobs(app, asked)

@@ -22,6 +22,7 @@ from controlplane.log.positions import Partition
 from controlplane.truthcore_projector.cursors import Parameters, Snapshot
 from controlplane.truthcore_projector.projector import Projector
 from controlplane.truthcore_projector.store import Store, positions_in
+from controlplane.truthcore_projector.visibility import TENANTS
 
 ARROW: Final = "application/vnd.apache.arrow.stream"
 IDLE_SECONDS: Final = 60.0
@@ -68,7 +69,7 @@ class _Open:
 
     def __init__(self, store: Store) -> None:
         self._stack = ExitStack()
-        self.cursor = self._stack.enter_context(store.snapshot())
+        self.cursor = self._stack.enter_context(store.snapshot(TENANTS.get()))
         self.used_at = time.monotonic()
         self._lock = Lock()
 

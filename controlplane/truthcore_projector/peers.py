@@ -16,6 +16,7 @@ from controlplane.replicas.choice import Replica
 from controlplane.replicas.directory import Directory
 from controlplane.truthcore_projector.cursors import Parameters
 from controlplane.truthcore_projector.parts import ARROW, read_table, statement_bytes
+from controlplane.truthcore_projector.visibility import as_seen
 
 ANSWER_SECONDS: Final = 40.0
 
@@ -95,7 +96,7 @@ class Peers:
         for replica in self.directory.best(wanted, shard):
             try:
                 with self.directory.asking(replica):
-                    answer = self._client.post(f"{replica.url}/v1/parts", json=body)
+                    answer = self._client.post(f"{replica.url}/v1/parts", json=body, headers=as_seen())
             except httpx.TransportError as error:
                 fault = repr(error)
                 continue

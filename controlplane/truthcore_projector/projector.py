@@ -13,7 +13,7 @@ from controlplane.api.problems import refused
 from controlplane.api.replicas import Standing
 from controlplane.events.catalog import JOBS, PROGRESS, RUNNERS, SUBMISSIONS, TOPICS, Service
 from controlplane.events.errors import envelope
-from controlplane.events.header import Cause, caused_header
+from controlplane.events.header import EVERY_TENANT, Cause, caused_header
 from controlplane.events.identity import Instant, name_based_id
 from controlplane.events.types import LogPosition, RecordRefused
 from controlplane.log.connection import LogConnection, LogUnavailable
@@ -45,7 +45,7 @@ def letter(refused: Refused, producer: LogProducer) -> RecordRefused:
     value = record.value or b""
     return RecordRefused(
         header=caused_header(
-            Cause(position=place, correlation_id=text), "RecordRefused/truthcore", 0, producer.identity, Instant(record.timestamp * 1000)
+            Cause(position=place, correlation_id=text, tenant=EVERY_TENANT), "RecordRefused/truthcore", 0, producer.identity, Instant(record.timestamp * 1000)
         ),
         position=place, key=record.key, value=value[:REFUSED_VALUE_BYTES], value_size_bytes=len(value), consumer="truthcore",
         error=envelope(refused.code, refused.reason, error_id=name_based_id(f"{text}/refused/truthcore"), field="value", found=value[:50]),

@@ -23,6 +23,7 @@ from controlplane.truthcore_projector.cursors import Cursor, Gathered, tuples
 from controlplane.truthcore_projector.past import world
 from controlplane.truthcore_projector.store import Store, positions_in
 from controlplane.truthcore_projector.tables import TABLES
+from controlplane.truthcore_projector.visibility import TENANTS, check_reach
 
 SQL_SECONDS: Final = 10.0
 JSON_ROWS: Final = 10_000
@@ -76,6 +77,8 @@ def _statement(database: duckdb.DuckDBPyConnection, text: str, ends: Mapping[Par
     statements = database.extract_statements(text)
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise refused("request_invalid", "Expected one SELECT statement, but found something else.", field="sql")
+    if TENANTS.get() is not None:
+        check_reach(database, statements[0].query)
     if not ends:
         return statements[0].query
     # What is one SELECT by itself is one in parentheses.

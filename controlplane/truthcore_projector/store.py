@@ -16,6 +16,7 @@ from controlplane.truthcore_projector.decode import COORDINATES, Decoded, Refuse
 from controlplane.truthcore_projector.shards import WHOLE_LOG, Shard
 from controlplane.truthcore_projector.tables import EVENT_COLUMNS, POSITIONS, ROWS, TABLES
 from controlplane.truthcore_projector.views import VIEWS
+from controlplane.truthcore_projector.visibility import restrict
 
 UNDECODABLE: Final = "UNDECODABLE"
 MEMORY_LIMIT: Final = "1GB"
@@ -91,11 +92,13 @@ class Store:
             return positions_in(cursor)
 
     @contextmanager
-    def snapshot(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Yield a cursor that sees one committed state while the block runs, and cannot write."""
+    def snapshot(self, tenants: Sequence[str] | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Yield a cursor that sees one committed state while the block runs, of these tenants (none: of all), and cannot write."""
         cursor = self.connection.cursor()
         try:
             cursor.execute("BEGIN TRANSACTION READ ONLY")
+            if tenants is not None:
+                restrict(cursor, tenants)
             yield cursor
         finally:
             cursor.close()

@@ -20,17 +20,17 @@ TABLES: Final[dict[str, str]] = {
         " correlation_id VARCHAR, parent_job_id VARCHAR, not_before TIMESTAMP, payload BLOB, payload_sha256 VARCHAR,"
         " payload_size_bytes BIGINT, concurrency_key VARCHAR, rate_key VARCHAR, schedule_id VARCHAR"
     ),
-    "acceptances": f"{PLACE}, job_id VARCHAR",
+    "acceptances": f"{PLACE}, job_id VARCHAR, tenant VARCHAR",
     "conclusions": (
         f"{PLACE}, job_id VARCHAR, phase VARCHAR, attempt_id VARCHAR, attempt_number INTEGER, error_code VARCHAR,"
-        " error_message VARCHAR, result BLOB, result_sha256 VARCHAR, result_size_bytes BIGINT"
+        " error_message VARCHAR, result BLOB, result_sha256 VARCHAR, result_size_bytes BIGINT, tenant VARCHAR"
     ),
-    "job_changes": f"{PLACE}, job_id VARCHAR, kind VARCHAR, priority INTEGER, retry_job_id VARCHAR, reason VARCHAR",
-    "job_logs": f"{PLACE}, job_id VARCHAR, attempt_id VARCHAR, line_count INTEGER, dropped BIGINT, value BLOB",
+    "job_changes": f"{PLACE}, job_id VARCHAR, kind VARCHAR, priority INTEGER, retry_job_id VARCHAR, reason VARCHAR, tenant VARCHAR",
+    "job_logs": f"{PLACE}, job_id VARCHAR, attempt_id VARCHAR, line_count INTEGER, dropped BIGINT, value BLOB, tenant VARCHAR",
     "control_events": f"{PLACE}, kind VARCHAR, subject VARCHAR, value BLOB",
     "attempt_events": (
         f"{PLACE}, job_id VARCHAR, attempt_id VARCHAR, attempt_number INTEGER, runner_id VARCHAR, stage VARCHAR,"
-        " fraction DOUBLE, message VARCHAR, error_code VARCHAR, slots INTEGER, due_at TIMESTAMP"
+        " fraction DOUBLE, message VARCHAR, error_code VARCHAR, slots INTEGER, due_at TIMESTAMP, tenant VARCHAR"
     ),
     "runner_events": (
         f"{PLACE}, runner_id VARCHAR, kind VARCHAR, name VARCHAR, pool VARCHAR, slots INTEGER, in_flight INTEGER, value BLOB"
@@ -41,7 +41,7 @@ TABLES: Final[dict[str, str]] = {
         " job_id VARCHAR, attempt_id VARCHAR, supersedes VARCHAR, tenant VARCHAR, runner_id VARCHAR, capability VARCHAR,"
         " inputs VARCHAR[]"
     ),
-    "retractions": f"{PLACE}, assertion_id VARCHAR, subject VARCHAR, source VARCHAR, reason VARCHAR",
+    "retractions": f"{PLACE}, assertion_id VARCHAR, subject VARCHAR, source VARCHAR, reason VARCHAR, tenant VARCHAR",
     "predicates": (
         f"{PLACE}, predicate VARCHAR, cardinality VARCHAR, rule VARCHAR, unit VARCHAR, value_kind VARCHAR, description VARCHAR"
     ),
@@ -55,15 +55,15 @@ _ATTEMPT: Final = f"{_AT}, job_id, attempt_id, attempt_number, runner_id"
 
 def _concluded(phase: str, *, attempt: str, error: bool, result: str = "NULL, NULL, NULL") -> tuple[str, str]:
     code, message = ("error.code", "error.message") if error else ("NULL", "NULL")
-    return "conclusions", f"{_AT}, job_id, '{phase}', {attempt}, {code}, {message}, {result}"
+    return "conclusions", f"{_AT}, job_id, '{phase}', {attempt}, {code}, {message}, {result}, header.tenant"
 
 
 def _stage(stage: str, fraction: str = "NULL", message: str = "NULL", code: str = "NULL", slots: str = "NULL", due: str = "NULL") -> tuple[str, str]:  # fmt: skip
-    return "attempt_events", f"{_ATTEMPT}, '{stage}', {fraction}, {message}, {code}, {slots}, {due}"
+    return "attempt_events", f"{_ATTEMPT}, '{stage}', {fraction}, {message}, {code}, {slots}, {due}, header.tenant"
 
 
 def _changed(kind: str, priority: str = "NULL", retried_as: str = "NULL", reason: str = "''") -> tuple[str, str]:
-    return "job_changes", f"{_AT}, job_id, '{kind}', {priority}, {retried_as}, {reason}"
+    return "job_changes", f"{_AT}, job_id, '{kind}', {priority}, {retried_as}, {reason}, header.tenant"
 
 
 def _controlled(kind: str) -> tuple[str, str]:
@@ -83,7 +83,7 @@ ROWS: Final[dict[str, tuple[str, str]]] = {
         " parent.job_id, not_before, payload.data, payload.reference.sha256, payload.reference.size_bytes, concurrency_key,"
         " rate_key, schedule_id",
     ),
-    "JobAccepted": ("acceptances", f"{_AT}, job_id"),
+    "JobAccepted": ("acceptances", f"{_AT}, job_id, header.tenant"),
     "JobRejected": _concluded("REJECTED", attempt="NULL, NULL", error=True),
     "JobCompleted": _concluded(
         "COMPLETED", attempt="attempt_id, attempt_number", error=False,
@@ -103,7 +103,7 @@ ROWS: Final[dict[str, tuple[str, str]]] = {
     "JobRetried": _changed("RETRIED", retried_as="retry_job_id", reason="reason"),
     "JobCancelRequested": _changed("CANCEL_REQUESTED", reason="reason"),
     "CommandRefused": _changed("COMMAND_REFUSED", reason="error.message"),
-    "JobLogged": ("job_logs", f"{_AT}, job_id, attempt_id, len(lines), dropped, _value"),
+    "JobLogged": ("job_logs", f"{_AT}, job_id, attempt_id, len(lines), dropped, _value, header.tenant"),
     **{
         kind: _controlled(kind)
         for kind in ("LimitDeclared", "ShareDeclared", "PauseDeclared", "BreakerChanged", "AdmissionChanged")
@@ -118,7 +118,7 @@ ROWS: Final[dict[str, tuple[str, str]]] = {
         " source.name, source.kind, valid_from, valid_to, evidence.job_id, evidence.attempt_id, supersedes, header.tenant,"
         " source.runner_id, source.capability, evidence.inputs",
     ),
-    "TruthRetracted": ("retractions", f"{_AT}, assertion_id, subject, source.name, reason"),
+    "TruthRetracted": ("retractions", f"{_AT}, assertion_id, subject, source.name, reason, header.tenant"),
     "PredicateDeclared": ("predicates", f"{_AT}, predicate, cardinality, rule, unit, value_kind, description"),
     "SourceDeclared": ("sources", f"{_AT}, source_name, reliability, reason"),
 }  # fmt: skip

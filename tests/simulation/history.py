@@ -13,7 +13,7 @@ import msgspec
 
 from controlplane.events import types
 from controlplane.events.catalog import SUBMISSIONS, Service
-from controlplane.events.header import outside_header
+from controlplane.events.header import EVERY_TENANT, outside_header
 from controlplane.events.identity import Instant
 from controlplane.log.producer import OutgoingRecord
 from tests.simulation.checks import Checks
@@ -186,7 +186,9 @@ class History:
     def _command(self, job_id: str) -> Any:
         draw = self.world.random
         name = draw.choice(("JobCancelRequested", "JobCancelRequested", "JobReprioritiseRequested"))
-        header = outside_header(name, f"{name}-{job_id}", self._producer.identity, self.client.now())
+        header = outside_header(
+            name, f"{name}-{job_id}", self._producer.identity, self.client.now(), tenant=EVERY_TENANT
+        )
         if name == "JobReprioritiseRequested":
             return types.JobReprioritiseRequested(header=header, job_id=job_id, priority=draw.randint(0, 9))
         return types.JobCancelRequested(header=header, job_id=job_id, reason="enough", kill=draw.random() < 0.3)

@@ -5,6 +5,7 @@ import { h, render } from "./dom.js";
 import { icon } from "./icons.js";
 import { sample } from "./memory.js";
 import { go, here, link } from "./router.js";
+import { showWho, signIn } from "./signin.js";
 import { duration, number } from "./words.js";
 import { audit } from "./pages/audit.js";
 import { controls } from "./pages/controls.js";
@@ -67,6 +68,7 @@ async function draw() {
     content = await show({ id, query: filters, signal, again: draw });
   } catch (error) {
     if (signal.aborted) return;
+    if (error instanceof Problem && error.problem.status === 401) return render(main, signIn(draw));
     content = problem(error);
   }
   if (signal.aborted) return;
@@ -150,4 +152,5 @@ onReflects(({ lag_records: records, lag_seconds: seconds }) => {
   document.getElementById("freshness").textContent = records ? `${number(records)} ${records === 1 ? "record" : "records"} behind the log, ${duration(seconds * 1000)}` : "Up to date with the log";
 });
 themed(wished() ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
+showWho();
 draw();

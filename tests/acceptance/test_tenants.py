@@ -1,0 +1,153 @@
+"""Identities at the edge: two tenants on one stack, who see and touch nothing of each other, and the one who answers for all."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from controlplane.cli import tokens
+from controlplane.cli.stack import SystemStack
+from controlplane.client import Client, ControlPlaneError
+from controlplane.settings import Settings
+from tests.acceptance.test_stack import until
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("identities")
+    tokens.make(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Iterator[SystemStack]:
+    settings = Settings(identities=folder / tokens.IDENTITIES_FILE)
+    with SystemStack(settings, tmp_path_factory.mktemp("stack"), free_ports=True) as running:
+        running.add_runner("runner", "tests.acceptance.handlers:runner")
+        boss = tokens.signed(folder, "boss", "*", ["administer"], 1)
+        with Client(running.gateway_url, token=boss) as client:
+            until(lambda: client.runners().runners)
+            time.sleep(1.0)  # JobForge reads the same registration as TruthCore.
+        yield running
+
+
+@pytest.fixture
+def client(stack: SystemStack, folder: Path) -> Iterator[Callable[..., Client]]:
+    made: list[Client] = []
+
+    def of(name: str, tenant: str, *roles: str) -> Client:
+        made.append(Client(stack.gateway_url, token=tokens.signed(folder, name, tenant, list(roles), 1)))
+        return made[-1]
+
+    yield of
+    for one in made:
+        one.close()
+
+
+def refusal(work: Callable[[], Any]) -> ControlPlaneError:
+    with pytest.raises(ControlPlaneError) as caught:
+        work()
+    return caught.value
+
+
+def test_tenants_see_and_touch_nothing_of_each_other(client: Callable[..., Client]) -> None:
+    ada, eve = client("ada", "acme", "submit", "audit"), client("eve", "umbrella", "submit", "audit")
+    handle = ada.submit("test.nap", {"seconds": 0}, job_id="acme-1")
+    assert handle.wait(30).phase == "COMPLETED"
+    claim = ada.assert_truth("project:x", "state", "secret", 0.9)
+    assert ada.truths("project:x", "state", min_position=claim.position)[0].value == "secret"
+    at = claim.position
+    events = ada.job_events("acme-1")
+    assert {event.event["header"]["tenant"] for event in events} == {"acme"}
+    assert {event.event["header"]["actor"] for event in events} == {"ada"}
+
+    assert list(eve.jobs()) == []
+    assert list(eve.truths("project:x", min_position=at)) == []
+    for look in (
+        lambda: eve.job("acme-1"),
+        lambda: eve.job_events("acme-1"),
+        lambda: eve.why(job="acme-1"),
+        lambda: eve.why(event=events[0].position),
+    ):
+        assert refusal(look).code == "not_found"
+    eves = eve.request("POST", "/v1/sql", body={"sql": "SELECT count(*) FROM jobs"})
+    adas = ada.request("POST", "/v1/sql", body={"sql": "SELECT job_id, tenant FROM jobs"})
+    assert (eves["rows"], adas["rows"]) == ([[0]], [["acme-1", "acme"]])
+    around = refusal(lambda: eve.request("POST", "/v1/sql", body={"sql": "SELECT * FROM main.events"}))
+    assert (around.code, around.field) == ("forbidden", "sql")
+
+
+def test_a_command_of_another_tenant_is_refused_on_the_log(client: Callable[..., Client]) -> None:
+    ada, eve = client("ada", "acme", "submit"), client("eve", "umbrella", "submit")
+    far = {"job_type": "test.nap", "payload": {"seconds": 0}, "job_id": "acme-2", "not_before": "2099-01-01T00:00:00Z"}
+    [handle] = ada.submit_many([far])
+    assert not isinstance(handle, ControlPlaneError)
+    attack = eve.cancel("acme-2", "mine now")
+    stolen = eve.submit("test.nap", {"seconds": 1}, job_id="acme-2")
+    for position in (attack.position, stolen.position):
+        assert ada.job("acme-2", min_position=position).phase == "DELAYED"
+    refused = until(lambda: [one for one in eve.job_events("acme-2") if one.event_type == "CommandRefused"])
+    assert "DELAYED" not in refused[0].event["error"]["message"]
+    assert {one.event["header"]["tenant"] for one in ada.job_events("acme-2")} == {"acme"}
+    handle.cancel("no longer wanted")
+    assert until(lambda: ada.job("acme-2").phase == "CANCELLED")
+
+
+def test_roles_decide_and_refusals_say_what_is_missing(client: Callable[..., Client], stack: SystemStack) -> None:
+    reader = client("rita", "acme")
+    assert list(reader.jobs()) is not None
+    lacking = refusal(lambda: reader.submit("test.nap", {"seconds": 0}))
+    assert (lacking.code, lacking.problem["expected"], lacking.problem["found"]) == ("forbidden", "submit", "read")
+    submitter = client("sam", "acme", "submit")
+    elsewhere = refusal(lambda: submitter.submit("test.nap", {"seconds": 0}, tenant="umbrella"))
+    assert (elsewhere.code, elsewhere.field) == ("forbidden", "tenant")
+    assert refusal(lambda: submitter.assert_truth("a", "b", 1, source="somebody")).field == "source"
+    everybody = client("amy", "acme", "administer")
+    assert refusal(lambda: everybody.request("PUT", "/v1/limits/type:echo", body={"max_running": 1})).field == "tenant"
+    boss = client("boss", "*", "administer")
+    assert (
+        boss.submit("test.nap", {"seconds": 0}, tenant="umbrella", job_id="for-umbrella").wait(30).tenant == "umbrella"
+    )
+    nobody = httpx.get(f"{stack.gateway_url}/v1/jobs")
+    assert (nobody.status_code, nobody.json()["code"]) == (401, "unauthorized")
+
+
+def test_the_console_signs_in_and_out(stack: SystemStack, folder: Path) -> None:
+    with httpx.Client(base_url=stack.gateway_url) as browser:
+        assert browser.get("/console/").status_code == 200
+        assert browser.get("/v1/session").status_code == 401
+        token = tokens.signed(folder, "ada", "acme", ["submit"], 1)
+        entered = browser.post("/v1/session", json={"token": token})
+        assert entered.json()["name"] == "ada"
+        assert "httponly" in entered.headers["set-cookie"].lower()
+        assert browser.get("/v1/jobs").status_code == 200
+        job = {"job_type": "test.nap", "payload": {"seconds": 0}}
+        assert browser.post("/v1/jobs", json=job).status_code == 403
+        same = browser.post("/v1/jobs", json=job, headers={"sec-fetch-site": "same-origin"})
+        assert same.status_code == 202
+        assert browser.delete("/v1/session").status_code == 204
+        assert browser.get("/v1/jobs").status_code == 401
+
+
+def test_the_command_makes_and_uses_tokens(stack: SystemStack, tmp_path: Path) -> None:
+    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "controlplane.cli.main", *arguments],
+            env={"PATH": "/usr/bin:/bin", **stack.environment(), **variables}, cwd=Path.cwd(), capture_output=True, text=True,
+            check=False, timeout=120,
+        )  # fmt: skip
+
+    data = ("--data-dir", str(tmp_path))
+    assert run("tokens", "issue", "ada", *data).returncode == 2
+    assert run("tokens", "init", *data).returncode == 0
+    again = run("tokens", "init", *data)
+    assert (again.returncode, "Expected no signing key yet" in again.stderr) == (1, True)
+    strange = run("tokens", "issue", "ada", "--tenant", "acme", *data).stdout.strip()
+    refused = run("jobs", CONTROLPLANE_TOKEN=strange)
+    assert (refused.returncode, "Traceback" in refused.stderr) == (1, False)
+    assert "bearer token that counts here" in refused.stderr
