@@ -6,10 +6,10 @@ import multiprocessing
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import redis
 from redis.backoff import ConstantBackoff
@@ -22,20 +22,26 @@ from tests.simulation.virtual import run_virtually
 from tests.simulation.world import World
 
 SEEDS_AT_ONCE: Final = 10
+Made = TypeVar("Made", bound=History)
 
 
 def run_seed(seed: int, url: str, meets: frozenset[str] | None = None) -> Outcome:
     """Play the history of a seed against a Valkey server; `meets` replaces the faults that the seed draws."""
+    return played(seed, url, lambda world, server: History(world, server, meets))[1]
 
-    async def play() -> Outcome:
+
+def played(seed: int, url: str, make: Callable[[World, Server], Made]) -> tuple[Made, Outcome]:
+    """Play what `make` makes of a seed's world, and return it with what became of it."""
+
+    async def play() -> tuple[Made, Outcome]:
         world = World(seed)
         server = Server(url, f"simulation-{os.getpid()}")
         server.clear()
-        history = History(world, server, meets)
+        history = make(world, server)
         world.loop.set_exception_handler(lambda _, context: world.fail(f"Nobody handled {context}"))
         try:
             await history.run()
-            return history.outcome()
+            return history, history.outcome()
         finally:
             server.close()
 

@@ -54,6 +54,8 @@ class Witness:
         self._starts: dict[str, deque[int]] = defaultdict(deque)
         self._debts: dict[tuple[str, str], float] = defaultdict(float)
         """What others of the pool were given while a tenant waited for the same, in weighted slots."""
+        self._ahead: dict[tuple[str, str], float] = defaultdict(float)
+        """What a tenant's critical jobs took out of turn, until it has its turn again."""
         self._controls: Controls | None = None
         self.forgetful = False
         """Whether the store ever forgot something."""
@@ -66,6 +68,7 @@ class Witness:
         self._controls = None
         self.forgetful = True
         self._debts.clear()
+        self._ahead.clear()
         self._starts.clear()  # Which attempts started lately is known to nobody else: rates begin anew.
         names = [key for key in self._server.stored_keys() if key.startswith(f"{self._server.prefix}job:".encode())]
         values = self._server.client.mget(names) if names else []
@@ -228,18 +231,22 @@ class Witness:
         self._part(job, could, critical=critical, fresh=looked > self._gave.get(job.pool, -1.0))
 
     def _part(self, job: Job, could: list[Job], *, critical: bool, fresh: bool) -> None:
-        """A tenant that waits is passed over for no more than what the largest attempts of both take."""
+        """A tenant that waits is passed over for no more than what the largest attempts of both take, and what its critical jobs took before."""
         controls = self._in_force()
         waits = {one.tenant for one in could if one.priority < CRITICAL} - {job.tenant}
         for pool, tenant in list(self._debts):
             if pool == job.pool and (tenant == job.tenant or tenant not in waits):
                 del self._debts[pool, tenant]
-        if critical or not fresh:
+        if critical:
+            self._ahead[job.pool, job.tenant] += job.slots / controls.weight(job.tenant)
+            return
+        self._ahead.pop((job.pool, job.tenant), None)
+        if not fresh:
             return
         for tenant in waits:
             self.seen["part"] += 1
             self._debts[job.pool, tenant] += job.slots / controls.weight(job.tenant)
-            bound = sum(2 / controls.weight(one) for one in (tenant, job.tenant))
+            bound = sum(2 / controls.weight(one) for one in (tenant, job.tenant)) + self._ahead[job.pool, tenant]
             if self._debts[job.pool, tenant] > bound:
                 self._world.fail(
                     f"{job.tenant} was given {self._debts[job.pool, tenant]:g} slots while {tenant} waited for its part"
