@@ -17,6 +17,11 @@ def submit(
     payload: Annotated[str, typer.Option(help="JSON, or @file with JSON, or @- for standard input.")] = "null",
     job_id: Annotated[str | None, typer.Option(help="Your id: the same again is the same job.")] = None,
     priority: Annotated[int, typer.Option(min=0, max=9, help="9 is critical.")] = 5,
+    pool: Annotated[str, typer.Option(help="Of runners.")] = "default",
+    tenant: Annotated[str, typer.Option(help="On whose behalf.")] = "default",
+    key: Annotated[
+        str | None, typer.Option(help="Concurrency key: one job under it at a time, unless a limit is declared.")
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Wait for the conclusion and print the result.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 60.0,
     gateway: Gateway = None,
@@ -28,7 +33,9 @@ def submit(
     value = payload_of(payload, as_json)
 
     def work(client: Any) -> None:
-        handle = client.submit(job_type, value, job_id=job_id, priority=priority)
+        handle = client.submit(
+            job_type, value, job_id=job_id, priority=priority, pool=pool, tenant=tenant, concurrency_key=key
+        )
         if wait:
             job = handle.wait(timeout)
             show.output(job, as_json, show.job)

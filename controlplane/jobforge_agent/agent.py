@@ -91,6 +91,11 @@ class Agent:
         """Return the job partitions that this instance owns."""
         return list(self._epochs)
 
+    async def has_decided(self, place: Partition, offset: int) -> bool:
+        """Say whether everything before an offset of an owned partition was decided."""
+        async with self._deciding:
+            return self._positions.get(place, 0) >= offset
+
     def subscribe(self, app: faust.App) -> None:
         """Attach the agent to its input topics."""
         topic = app.topic(

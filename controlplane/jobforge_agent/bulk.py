@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from controlplane.events import types
+from controlplane.events.catalog import SUBMISSIONS
 from controlplane.events.controls import Bulk
 from controlplane.events.header import Cause, caused_header, concerns
 from controlplane.events.identity import Instant
@@ -78,6 +79,7 @@ class Bulks:
         self._store = store
         self._producer = producer
         self._partitions = partitions
+        self._bounds: dict[str, int] = {}
 
     async def apply(self) -> None:
         """Go on with every command that is not applied to a partition of ours yet."""
@@ -100,7 +102,7 @@ class Bulks:
         command, guard = bulk.command, _guard(bulk, partition)
         place = await self._agent.notes.place_of(command.subject)
         text = (await self._store.controls.guards([guard]))[guard]
-        if place is None or text == DONE:
+        if place is None or text == DONE or (not text and not await self._all_known(guard, partition, place.at)):
             return False
         after, found, refused = msgspec.json.decode(text, type=Progress) if text else (-1, 0, 0)
         source = self._store.controls.failed_jobs if command.action == "retry" else self._store.controls.open_jobs
@@ -135,6 +137,15 @@ class Bulks:
             partition, chosen, decider, guard=(guard, text, progress), also=[applied] if last else []
         )
         return not last
+
+    async def _all_known(self, guard: str, partition: int, at: int) -> bool:
+        """Say whether every job that was submitted before the command is decided on, so that the query can find it."""
+        if guard not in self._bounds:
+            self._bounds[guard] = await self._agent.relations.submissions_until(partition, at)
+        if not await self._agent.has_decided((SUBMISSIONS.name, partition), self._bounds[guard]):
+            return False
+        del self._bounds[guard]
+        return True
 
     def _decider(
         self, place: Place, bulk: types.BulkRequested, cause: Cause, related: Related, not_allowed: set[str]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from controlplane.events import types
+from controlplane.events.catalog import SUBMISSIONS
 from controlplane.events.types import LogPosition
 from controlplane.jobforge_agent import recovery
 from controlplane.jobforge_agent.batch import Consumed
@@ -64,6 +65,16 @@ class Relations:
         finally:
             await reader.stop()
         return found
+
+    async def submissions_until(self, partition: int, at: int) -> int:
+        """Return the offset behind the last submission that was appended at or before a moment (microseconds)."""
+        reader = LogReader(self._connection, client_id="controlplane-jobforge-until")
+        await reader.start()
+        try:
+            place = (SUBMISSIONS.name, partition)
+            return (await reader.offsets_at({place: at // 1000 + 1}))[place]
+        finally:
+            await reader.stop()
 
 
 def submission_of(job: Job | None, event: types.JobRetryRequested) -> LogPosition | None:

@@ -20,6 +20,11 @@ async def nap(payload: dict[str, Any], job: JobContext) -> dict[str, Any]:
     return {"attempt": job.attempt_number}
 
 
+async def hang(_: dict[str, Any]) -> None:
+    """Take for ever."""
+    await asyncio.sleep(LONG_SECONDS)
+
+
 async def hang_once(_: dict[str, Any], job: JobContext) -> dict[str, Any]:
     """Take for ever in the first attempt."""
     if job.attempt_number == 1:
@@ -74,9 +79,11 @@ def die(_: dict[str, Any]) -> None:
 
 for runner in (main, narrow, eu, us):
     runner.capability("s.nap")(nap)
+    runner.capability("s.echo")(echo)
+    runner.capability("s.hang")(hang)
     runner.capability("s.hang_once")(hang_once)
 for name, handler in (
-    ("later", later), ("fail", fail), ("downstream", downstream), ("parent", parent), ("talk", talk), ("echo", echo),
+    ("later", later), ("fail", fail), ("downstream", downstream), ("parent", parent), ("talk", talk),
 ):  # fmt: skip
     main.capability(f"s.{name}")(handler)
 main.capability("s.die", executor="process")(die)

@@ -42,10 +42,38 @@ class Paused:
     """A pool or a job type that rests while a block runs."""
 
     def __init__(self, client: Client, subject: str) -> None:
-        self._client, self._path = client, f"/v1/pauses/{subject}"
+        self._client, self._subject, self._path = client, subject, f"/v1/pauses/{subject}"
 
     def __enter__(self) -> None:
+        """Return once JobForge knows: what is submitted from now on waits."""
         self._client.request("PUT", self._path, body={"reason": "maintenance"})
+        kind, name = self._subject.split(":")
+        where: dict[str, Any] = {"pool": name} if kind == "pool" else {}
+        while not self._stays(self._client.submit("s.echo" if kind == "pool" else name, {}, tenant="probe", **where)):
+            pass
+
+    def _stays(self, probe: JobHandle) -> bool:
+        """Say whether a job is held back: JobForge keeps a pause for all instances from the moment that one of them notes it."""
+        until(lambda: probe.status().phase != "SUBMITTED")
+        held = probe.status().phase == "QUEUED"
+        probe.cancel()
+        return probe.wait(WAIT_SECONDS).attempts == [] and held
 
     def __exit__(self, *_: object) -> None:
         self._client.request("DELETE", self._path)
+
+
+class Busy:
+    """The only slot of pool narrow is taken while a block runs: whatever is submitted in it waits, and is then handed out in its order."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __enter__(self) -> JobHandle:
+        self._handle = self._client.submit("s.hang", {}, pool="narrow", retry={"max_lost_attempts": 100})
+        assert runs(self._handle)
+        return self._handle
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.cancel()
+        assert self._handle.wait(WAIT_SECONDS).phase == "CANCELLED"

@@ -107,7 +107,7 @@ def test_metrics_tell_depth_stages_outcomes_and_runners(stack: SystemStack, clie
         waits(handles[-1], "paused: type:s.echo")
         until(lambda: of_both(stack, "controlplane_queue_depth") == 5)
         assert of_both(stack, "controlplane_owned_partitions") == 8
-        assert of_both(stack, "controlplane_runner_slots") == 13
+        until(lambda: of_both(stack, "controlplane_runner_slots") == 13)
     assert [one.wait(WAIT_SECONDS).phase for one in handles] == ["COMPLETED"] * 5
     until(lambda: of_both(stack, "controlplane_queue_depth") == 0)
     until(lambda: of_both(stack, "controlplane_stage_seconds_count") >= concluded + 5 * 5)
@@ -120,7 +120,7 @@ def test_metrics_tell_depth_stages_outcomes_and_runners(stack: SystemStack, clie
 
 
 def test_the_command_says_why_a_job_waits_and_what_holds_it(stack: SystemStack, client: Client) -> None:
-    running = client.submit("s.hang_once", {}, concurrency_key="printer")
+    running = client.submit("s.hang", {}, concurrency_key="printer")
     assert runs(running)
     behind = client.submit("s.nap", {}, concurrency_key="printer")
     waits(behind, "held by the limit key:default/printer (1 of 1 running)")
