@@ -99,6 +99,12 @@ class Settings(BaseSettings):
     content_store_url: str | None = Field(
         None, description="fsspec URL of larger payloads and results; none: a folder in the data folder."
     )
+    content_keys_url: str | None = Field(
+        None, description="fsspec URL of the keys of encrypted payloads; none: a folder in the data folder."
+    )
+    content_master_key: Path | None = Field(
+        None, description="File of 32 random bytes that those keys are encrypted with; none: made in the data folder."
+    )
     routing_policy: str = Field(
         "controlplane.jobforge_agent.policy:least_loaded", description="module:function that gives jobs to runners."
     )

@@ -74,6 +74,10 @@ class JobRequest(Model):
     deadline: datetime | None = None
     concurrency_key: Identifier | None = None
     rate_key: Identifier | None = None
+    secret: Identifier | None = Field(
+        None,
+        description="Name of the key that payload and result are encrypted with; forgetting it makes them unreadable for ever.",
+    )
     correlation_id: Identifier | None = None
     tenant: Identifier = "default"
 
@@ -138,6 +142,7 @@ class JobView(Model):
     result: Any = None
     error: dict[str, Any] | None = None
     parent_job_id: str | None = None
+    encrypted_with: str | None = Field(None, description="Key of payload and result, which are then not shown here.")
     waiting_for: str | None = Field(None, description="Why it waits, in words.")
     payload_reference: ContentView | None = Field(None, description="Set when the payload is too large for the log.")
     result_reference: ContentView | None = Field(None, description="Set when the result is too large for the log.")

@@ -70,8 +70,12 @@ def job_submitted(
     """Return the event of a request; the payload is given apart, because it may have been put elsewhere.
 
     Raises:
-        OptionInvalid: a time has no zone, or a category is not one of the contract.
+        OptionInvalid: a time has no zone, a category is not one of the contract, or a secret would be in the clear.
     """
+    if request.secret is not None and payload.encryption_key_id is None:
+        raise OptionInvalid(
+            "Expected no secret where nothing encrypts it: submit through the gateway, which has the keys."
+        )
     retry, limits = request.retry, request.timeouts
     return JobSubmitted(
         header=header, job_id=job_id, job_type=request.job_type, contract_major=request.contract_major, payload=payload,

@@ -18,7 +18,11 @@ def submit(
     job_id: Annotated[str | None, typer.Option(help="Your id: the same again is the same job.")] = None,
     priority: Annotated[int, typer.Option(min=0, max=9, help="9 is critical.")] = 5,
     pool: Annotated[str, typer.Option(help="Of runners.")] = "default",
-    tenant: Annotated[str, typer.Option(help="On whose behalf.")] = "default",
+    tenant: Annotated[str | None, typer.Option(help="On whose behalf; by default your own tenant.")] = None,
+    secret: Annotated[
+        str | None,
+        typer.Option(help="Encrypt payload and result with the key of this name; `secrets forget` destroys it."),
+    ] = None,
     key: Annotated[
         str | None, typer.Option(help="Concurrency key: one job under it at a time, unless a limit is declared.")
     ] = None,
@@ -33,8 +37,9 @@ def submit(
     value = payload_of(payload, as_json)
 
     def work(client: Any) -> None:
+        whose = {"tenant": tenant} if tenant else {}
         handle = client.submit(
-            job_type, value, job_id=job_id, priority=priority, pool=pool, tenant=tenant, concurrency_key=key
+            job_type, value, job_id=job_id, priority=priority, pool=pool, concurrency_key=key, secret=secret, **whose
         )
         if wait:
             job = handle.wait(timeout)

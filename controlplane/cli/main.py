@@ -12,6 +12,7 @@ from controlplane.cli import (
     letters,
     lineage,
     scheduling,
+    secrets,
     serving,
     tokens,
     truth,
@@ -37,6 +38,7 @@ controls.add_to(app)
 app.add_typer(letters.app, name="deadletters", rich_help_panel=controls.PANEL)
 app.add_typer(certs.app, name="certs", rich_help_panel="Secure it")
 app.add_typer(acl.app, name="acl", rich_help_panel="Secure it")
+app.add_typer(secrets.app, name="secrets", rich_help_panel="Secure it")
 app.add_typer(tokens.app, name="tokens", rich_help_panel="Secure it")
 app.add_typer(auditing.app, name="audit", rich_help_panel="Prove and measure")
 whatif.add_to(app)

@@ -62,6 +62,8 @@ class SubmitOptions(JobOptions):
     job_id: NotRequired[str | None]
     correlation_id: NotRequired[str | None]
     tenant: NotRequired[str]
+    secret: NotRequired[str | None]
+    """Name of the key that payload and result are encrypted with."""
 
 
 class TruthQuery(Reading):

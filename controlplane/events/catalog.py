@@ -107,7 +107,7 @@ EVENT_TYPES: Final = {
         *_on(
             CONTROLS, {Service.GATEWAY}, "subject",
             types.LimitDeclared, types.ShareDeclared, types.PauseDeclared, types.ScheduleDeclared, types.ScheduleRemoved,
-            types.BulkRequested,
+            types.BulkRequested, types.SecretForgotten,
         ),
         *_on(
             CONTROLS, _JOBFORGE, "subject",

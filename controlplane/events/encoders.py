@@ -855,6 +855,17 @@ def encode_ScheduleRemoved(event: types.ScheduleRemoved) -> bytes:
     )
 
 
+def encode_SecretForgotten(event: types.SecretForgotten) -> bytes:
+    return b"".join(
+        (
+            encode_EventHeader(event.header),
+            text(event.subject),
+            text(event.key_id),
+            text(event.reason),
+        )
+    )
+
+
 def encode_ShareDeclared(event: types.ShareDeclared) -> bytes:
     return b"".join(
         (

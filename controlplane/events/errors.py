@@ -32,6 +32,8 @@ _TABLE: Final = (
     ErrorCode(code="contract_version_unknown", category=Category.NOT_FOUND, http_status=422, title="No runner ever offered this major version"),
     ErrorCode(code="payload_too_large", category=Category.LIMIT, http_status=413, title="The payload is larger than the limit"),
     ErrorCode(code="not_found", category=Category.NOT_FOUND, http_status=404, title="There is no such thing"),
+    ErrorCode(code="content_forgotten", category=Category.NOT_FOUND, http_status=410, title="It was encrypted, and its key was forgotten"),
+    ErrorCode(code="key_missing", category=Category.INTERNAL, http_status=500, title="It is encrypted, and its key is not here"),
     ErrorCode(code="method_not_allowed", category=Category.VALIDATION, http_status=405, title="This resource does not take that method"),
     ErrorCode(code="conflict", category=Category.CONFLICT, http_status=409, title="The state does not allow it"),
     ErrorCode(code="duplicate_with_other_content", category=Category.CONFLICT, http_status=409, title="The id was used before for something else"),

@@ -1083,6 +1083,19 @@ class ScheduleRemoved(msgspec.Struct, frozen=True, kw_only=True):
     """Why, for a person."""
 
 
+class SecretForgotten(msgspec.Struct, frozen=True, kw_only=True):
+    """A key was forgotten, and with it everything that it encrypted."""
+
+    header: EventHeader
+    """Identity, time, cause, producer."""
+    subject: str
+    """secret:TENANT/NAME."""
+    key_id: str
+    """The key, as contents name it: TENANT/NAME."""
+    reason: str = ""
+    """Why, for a person."""
+
+
 class ShareDeclared(msgspec.Struct, frozen=True, kw_only=True):
     """A tenant's weight where tenants compete for the runners of a pool."""
 

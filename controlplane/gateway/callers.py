@@ -111,6 +111,7 @@ RULES: Final = (
     ),
     _rule("POST", r"/v1/deadletters/.*", Role.OPERATE, of_all_tenants=True),
     _rule("POST PUT DELETE", r"/v1/(schedules|bulk)(/.*)?", Role.OPERATE),
+    _rule("POST", r"/v1/secrets/.*", Role.OPERATE),
     _rule("POST", r"/v1/(jobs|assertions)(/.*)?", Role.SUBMIT),
     _rule("GET HEAD", r"/v1/.*", Role.READ),
 )

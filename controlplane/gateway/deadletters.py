@@ -14,10 +14,10 @@ from controlplane.events.codec import UndecodableRecord, decode
 from controlplane.events.header import outside_header
 from controlplane.events.identity import Instant, partition_of, random_id
 from controlplane.gateway.callers import CALLER
+from controlplane.gateway.records import event_at
 from controlplane.gateway.submissions import Door
 from controlplane.log.positions import position_text
 from controlplane.log.producer import OutgoingRecord
-from controlplane.log.reader import LogReader
 
 Partition = Annotated[int, Path(ge=0, le=2**31 - 1)]
 Offset = Annotated[int, Path(ge=0, le=2**62)]
@@ -36,21 +36,14 @@ def _door(request: Request) -> Door:
 
 
 async def _letter(request: Request, partition: int, offset: int) -> types.RecordRefused:
-    reader = LogReader(request.app.state.connection, client_id="controlplane-gateway-letters")
-    await reader.start()
-    try:
-        place = (DEAD_LETTERS.name, partition)
-        count = _door(request).producer.partitions(DEAD_LETTERS.name)
-        ends = await reader.end_offsets([place]) if partition < count else {place: 0}
-        if offset < ends[place]:
-            await reader.assign({place: offset})
-            batch = await reader.batch(timeout_seconds=5.0, max_records=1)
-            for record in batch.get(place, ()):
-                event = decode(record.value)
-                if record.offset == offset and isinstance(event, types.RecordRefused):
-                    return event
-    finally:
-        await reader.stop()
+    count = _door(request).producer.partitions(DEAD_LETTERS.name)
+    event = (
+        await event_at(request.app.state.connection, DEAD_LETTERS.name, partition, offset)
+        if partition < count
+        else None
+    )
+    if isinstance(event, types.RecordRefused):
+        return event
     found = f"{DEAD_LETTERS.name}/{partition}/{offset}"
     raise refused("not_found", f"Expected a dead letter, but there is none at {found}.", field="offset", found=found)
 

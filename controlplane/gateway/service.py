@@ -14,7 +14,7 @@ from controlplane.api.models import Problem
 from controlplane.console import Console
 from controlplane.contents import ContentStore
 from controlplane.events.catalog import CONTROLS, RUNNERS, Service
-from controlplane.gateway import contents, deadletters, operations, registry, session, submissions
+from controlplane.gateway import contents, deadletters, operations, registry, secrets, session, submissions
 from controlplane.gateway.capabilities import Capabilities
 from controlplane.gateway.cores import TruthCores
 from controlplane.gateway.governance import Governance
@@ -49,8 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
         capabilities = Capabilities(connection, counts[RUNNERS.name])
         governance = Governance(connection, counts[CONTROLS.name])
         following = asyncio.gather(capabilities.follow(), governance.follow())
-        url = settings.content_store_url or (settings.data_dir / "contents").resolve().as_uri()
-        store = ContentStore(url, inline_limit_bytes=settings.payload_limit_bytes)
+        store = ContentStore.from_settings(settings)
         app.state.door = submissions.Door(producer, capabilities, store, governance)
         app.state.governance = governance
         app.state.connection = connection
@@ -71,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Doorkeeper, identities=identities)
     app.state.identities = identities
     app.include_router(session.router)
+    app.include_router(secrets.router)  # Before jobs, whose ids may have slashes.
     app.include_router(submissions.router)
     app.include_router(operations.router)
     app.include_router(deadletters.router)

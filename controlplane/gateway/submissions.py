@@ -15,6 +15,7 @@ from controlplane.api.models import Acknowledgement, Identifier, JobRequest, Mod
 from controlplane.api.problems import Refused, problem_fields, refused
 from controlplane.api.submissions import OptionInvalid, instant_of, job_submitted, json_content
 from controlplane.contents import ContentStore
+from controlplane.contents.keys import KeyForgotten
 from controlplane.events import types
 from controlplane.events.errors import envelope
 from controlplane.events.header import outside_header
@@ -145,8 +146,11 @@ def submission(request: JobRequest, door: Door, idempotency_key: str | None = No
             tenant=tenant,
             actor=caller.name,
         )
-        payload = door.contents.check_in(content)
+        key_id = f"{tenant}/{request.secret}" if request.secret else None
+        payload = door.contents.check_in(content, key_id=key_id)
         return job_submitted(request, job_id=job_id, payload=payload, header=header, idempotency_key=idempotency_key)
+    except KeyForgotten as error_found:
+        raise refused("content_forgotten", str(error_found), field="secret") from error_found
     except (OptionInvalid, PydanticSerializationError) as error_found:
         raise refused("request_invalid", str(error_found), field="body") from error_found
 
@@ -244,7 +248,8 @@ async def _submit_lines(lines: list[bytes], door: Door) -> bytes:
     return b"".join(msgspec.json.encode(answer) + b"\n" for answer in answers)
 
 
-def _command_header(door: Door, name: str, correlation_id: str) -> types.EventHeader:
+def command_header(door: Door, name: str, correlation_id: str) -> types.EventHeader:
+    """Return the header of a command that whoever asks gives."""
     caller = CALLER.get()
     return outside_header(
         name, random_id(), door.producer.identity, _now(), correlation_id=correlation_id, tenant=caller.tenant,
@@ -256,7 +261,7 @@ def _command_header(door: Door, name: str, correlation_id: str) -> types.EventHe
 async def cancel(request: Request, job_id: Identifier, body: CancelRequest | None = None) -> Acknowledgement:
     """Ask for a job to be cancelled; what became of it is an event."""
     door, wish = _door(request), body or CancelRequest()
-    header = _command_header(door, "JobCancelRequested", job_id)
+    header = command_header(door, "JobCancelRequested", job_id)
     return await _acknowledged(
         door, types.JobCancelRequested(header=header, job_id=job_id, reason=wish.reason, kill=wish.kill, tree=wish.tree)
     )
@@ -266,7 +271,7 @@ async def cancel(request: Request, job_id: Identifier, body: CancelRequest | Non
 async def reprioritise(request: Request, job_id: Identifier, body: ReprioritiseRequest) -> Acknowledgement:
     """Ask for a waiting job to move in its queue."""
     door = _door(request)
-    header = _command_header(door, "JobReprioritiseRequested", job_id)
+    header = command_header(door, "JobReprioritiseRequested", job_id)
     event = types.JobReprioritiseRequested(header=header, job_id=job_id, priority=body.priority, reason=body.reason)
     return await _acknowledged(door, event)
 
@@ -303,7 +308,7 @@ async def retract(request: Request, assertion_id: Identifier, body: RetractionRe
     """Take an assertion back; it stays in the history."""
     door = _door(request)
     event = types.TruthRetracted(
-        header=_command_header(door, "TruthRetracted", assertion_id), subject=body.subject, assertion_id=assertion_id,
+        header=command_header(door, "TruthRetracted", assertion_id), subject=body.subject, assertion_id=assertion_id,
         source=types.Source(kind=types.SourceKind.CLIENT, name=CALLER.get().source_for(body.source)), reason=body.reason,
     )  # fmt: skip
     return await _acknowledged(door, event)
@@ -314,7 +319,7 @@ async def declare_predicate(request: Request, body: PredicateRequest) -> Acknowl
     """Declare how a predicate's competing assertions are fused."""
     door = _door(request)
     event = types.PredicateDeclared(
-        header=_command_header(door, "PredicateDeclared", body.predicate), subject=f"predicate:{body.predicate}",
+        header=command_header(door, "PredicateDeclared", body.predicate), subject=f"predicate:{body.predicate}",
         predicate=body.predicate, cardinality=body.cardinality, rule=body.rule, unit=body.unit, description=body.description,
         value_kind=body.value_kind,
     )  # fmt: skip
@@ -326,7 +331,7 @@ async def declare_source(request: Request, body: SourceRequest) -> Acknowledgeme
     """Declare how reliable a source is; answers as of an earlier moment keep the weight of that moment."""
     door = _door(request)
     event = types.SourceDeclared(
-        header=_command_header(door, "SourceDeclared", body.source), subject=f"source:{body.source}", source_name=body.source,
+        header=command_header(door, "SourceDeclared", body.source), subject=f"source:{body.source}", source_name=body.source,
         reliability=body.reliability, reason=body.reason,
     )  # fmt: skip
     return await _acknowledged(door, event)

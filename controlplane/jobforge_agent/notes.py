@@ -30,8 +30,8 @@ class Notes:
         """
         changes: list[Noted] = []
         for consumed in batch:
-            if consumed.error is not None:
-                continue
+            if consumed.error is not None or isinstance(consumed.event, types.SecretForgotten):
+                continue  # A key that is gone is nothing to route by.
             if consumed.position.topic == CONTROLS.name:
                 changes.append(noted(consumed.event, consumed.position, consumed.at))
             else:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
+from controlplane.contents.keys import KeyForgotten, KeyMissing
 from controlplane.contents.store import ContentCorrupt, ContentMissing, ContentStore, ContentTooLarge
 from controlplane.events.types import AttemptRevoked, Claim, Content, JobRouted, LogPosition
 from controlplane.runner import observations
@@ -198,9 +199,8 @@ class Attempts:
         Raises:
             Refused: they cannot be had, or this runner cannot read them.
         """
-        if payload.encryption_key_id is not None or payload.content_type != JSON_TYPE:
-            found = f"key {payload.encryption_key_id}" if payload.encryption_key_id else payload.content_type
-            text = f"Expected a payload of {JSON_TYPE} in the clear, but found {found}."
+        if payload.content_type != JSON_TYPE:
+            text = f"Expected a payload of {JSON_TYPE}, but found {payload.content_type}."
             raise Refused(refusal("payload_invalid", text, attempt_id, field="payload"))
         try:
             return await asyncio.to_thread(self._contents.check_out, payload)
@@ -208,15 +208,21 @@ class Attempts:
             raise Refused(refusal("not_found", str(error), attempt_id, field="payload")) from error
         except ContentCorrupt as error:
             raise Refused(refusal("payload_invalid", str(error), attempt_id, field="payload")) from error
+        except KeyForgotten as error:
+            raise Refused(refusal("content_forgotten", str(error), attempt_id, field="payload")) from error
+        except KeyMissing as error:
+            raise Refused(refusal("key_missing", str(error), attempt_id, field="payload")) from error
 
     async def _content(self, data: bytes, attempt: Attempt) -> Content:
-        content = Content(data=data)
-        if len(data) <= self._inline_limit_bytes:
+        content, key_id = Content(data=data), attempt.routed.payload.encryption_key_id
+        if len(data) <= self._inline_limit_bytes and key_id is None:
             return content
         try:
-            return await asyncio.to_thread(self._contents.check_in, content)
+            return await asyncio.to_thread(self._contents.check_in, content, key_id=key_id)
         except ContentTooLarge as error:
             raise Refused(refusal("result_invalid", str(error), attempt.attempt_id, field="result")) from error
+        except KeyForgotten as error:
+            raise Refused(refusal("content_forgotten", str(error), attempt.attempt_id, field="result")) from error
 
     # How it ends.
 

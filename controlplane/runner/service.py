@@ -61,9 +61,8 @@ async def _until(
     partitions = await _topics(connection, settings, stop)
     if partitions is None:
         return
-    url = settings.content_store_url or (settings.data_dir / "contents").resolve().as_uri()
     process = RunnerProcess(
-        runner, connection, partitions, ContentStore(url, inline_limit_bytes=settings.payload_limit_bytes), slots=slots,
+        runner, connection, partitions, ContentStore.from_settings(settings), slots=slots,
         heartbeat_seconds=settings.heartbeat_seconds, inline_limit_bytes=settings.payload_limit_bytes, target=target,
         registry=REGISTRY,
     )  # fmt: skip

@@ -110,11 +110,13 @@ def _reference(row: dict[str, Any], name: str) -> ContentView | None:
 
 def _job_view(row: dict[str, Any], attempts: list[AttemptView], *, details: bool) -> JobView:
     error = {"code": row["error_code"], "message": row["error_message"]} if row["error_code"] else None
+    details = details and row["payload_key"] is None
     return JobView(
         job_id=row["job_id"], job_type=row["job_type"], phase=row["phase"], pool=row["pool"], priority=row["priority"],
         tenant=row["tenant"], correlation_id=row["correlation_id"], submitted_at=row["submitted_at"],
         concluded_at=row["concluded_at"], attempts=attempts, payload=_json(row["payload"]) if details else None,
         result=_json(row["result"]) if details else None, error=error, parent_job_id=row["parent_job_id"],
+        encrypted_with=row["payload_key"],
         payload_reference=_reference(row, "payload"), result_reference=_reference(row, "result"), retried_as=row["retried_as"],
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ TABLES: Final[dict[str, str]] = {
     "submissions": (
         f"{PLACE}, job_id VARCHAR, job_type VARCHAR, contract_major INTEGER, pool VARCHAR, priority INTEGER, tenant VARCHAR,"
         " correlation_id VARCHAR, parent_job_id VARCHAR, not_before TIMESTAMP, payload BLOB, payload_sha256 VARCHAR,"
-        " payload_size_bytes BIGINT, concurrency_key VARCHAR, rate_key VARCHAR, schedule_id VARCHAR"
+        " payload_size_bytes BIGINT, concurrency_key VARCHAR, rate_key VARCHAR, schedule_id VARCHAR, payload_key VARCHAR"
     ),
     "acceptances": f"{PLACE}, job_id VARCHAR, tenant VARCHAR",
     "conclusions": (
@@ -81,7 +81,7 @@ ROWS: Final[dict[str, tuple[str, str]]] = {
         "submissions",
         f"{_AT}, job_id, job_type, contract_major, pool, priority, header.tenant, header.correlation_id,"
         " parent.job_id, not_before, payload.data, payload.reference.sha256, payload.reference.size_bytes, concurrency_key,"
-        " rate_key, schedule_id",
+        " rate_key, schedule_id, payload.encryption_key_id",
     ),
     "JobAccepted": ("acceptances", f"{_AT}, job_id, header.tenant"),
     "JobRejected": _concluded("REJECTED", attempt="NULL, NULL", error=True),

@@ -43,7 +43,7 @@ VIEWS: Final = (
     SELECT s.job_id, s.job_type, s.contract_major, s.pool, coalesce(m.priority, s.priority) AS priority, s.tenant,
       s.correlation_id, s.parent_job_id, s.not_before, s.payload, s.payload_sha256, s.payload_size_bytes,
       s.log_time AS submitted_at, c.log_time AS concluded_at, c.error_code, c.error_message, c.result, c.result_sha256,
-      c.result_size_bytes, coalesce(l.attempts, 0) AS attempts, s.concurrency_key, s.rate_key, s.schedule_id, l.due_at,
+      c.result_size_bytes, coalesce(l.attempts, 0) AS attempts, s.concurrency_key, s.rate_key, s.schedule_id, s.payload_key, l.due_at,
       m.retried_as, m.cancel_reason,
       CASE WHEN c.phase IS NOT NULL THEN c.phase ELSE {PHASE} END AS phase
     FROM first_submissions AS s

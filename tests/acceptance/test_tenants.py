@@ -117,6 +117,27 @@ def test_roles_decide_and_refusals_say_what_is_missing(client: Callable[..., Cli
     assert (nobody.status_code, nobody.json()["code"]) == (401, "unauthorized")
 
 
+def test_what_is_secret_is_nowhere_in_the_clear_and_can_be_forgotten(
+    client: Callable[..., Client], stack: SystemStack
+) -> None:
+    ada, eve = client("ada", "acme", "submit", "operate"), client("eve", "umbrella", "submit", "operate")
+    handle = ada.submit("test.nap", {"seconds": 0.0625}, job_id="secret-1", secret="customer-17")
+    job = handle.wait(30)
+    assert (job.phase, job.payload, job.result, job.encrypted_with) == ("COMPLETED", None, None, "acme/customer-17")
+    assert "0.0625" not in repr([event for event in ada.job_events("secret-1") if event.event_type != "TruthAsserted"])
+    shown = ada.request("GET", "/v1/jobs/secret-1/opened")
+    assert shown == {"payload": {"seconds": 0.0625}, "result": {"slept": 0.0625}}
+    assert refusal(lambda: eve.request("GET", "/v1/jobs/secret-1/opened")).code == "not_found"
+    eve.request("POST", "/v1/secrets/customer-17/forget")  # Hers has the same name, and is another.
+    assert ada.request("GET", "/v1/jobs/secret-1/opened") == shown
+    wrong = refusal(lambda: ada.submit("test.nap", {"seconds": "long"}, secret="customer-17"))
+    assert wrong.code == "payload_invalid"  # It is checked before it is encrypted.
+    ada.request("POST", "/v1/secrets/customer-17/forget", body={"reason": "asked to be forgotten"})
+    gone = refusal(lambda: ada.request("GET", "/v1/jobs/secret-1/opened"))
+    assert (gone.status, gone.code) == (410, "content_forgotten")
+    assert refusal(lambda: ada.submit("test.nap", {"seconds": 0}, secret="customer-17")).code == "content_forgotten"
+
+
 def test_the_console_signs_in_and_out(stack: SystemStack, folder: Path) -> None:
     with httpx.Client(base_url=stack.gateway_url) as browser:
         assert browser.get("/console/").status_code == 200

@@ -46,7 +46,7 @@ def test_every_option_reaches_the_event() -> None:
 
 
 def test_options_are_the_fields_of_a_request() -> None:
-    said_elsewhere = {"job_type", "payload", "job_id", "correlation_id", "tenant"}
+    said_elsewhere = {"job_type", "payload", "job_id", "correlation_id", "tenant", "secret"}
     assert JobRequest.model_fields.keys() - said_elsewhere == JobOptions.__optional_keys__
 
 

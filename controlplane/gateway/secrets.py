@@ -1,0 +1,99 @@
+"""Payloads and results that are encrypted: read in the clear while their key is kept, and never again once it was forgotten."""
+
+import asyncio
+from typing import Annotated, Any, cast
+
+import msgspec
+from fastapi import APIRouter, Path, Request
+from pydantic import Field
+
+from controlplane.api.models import Acknowledgement, Identifier, Model
+from controlplane.api.problems import refused
+from controlplane.contents.keys import KeyForgotten, KeyMissing
+from controlplane.contents.store import ContentCorrupt, ContentMissing
+from controlplane.events import types
+from controlplane.gateway.callers import CALLER
+from controlplane.gateway.cores import TruthCores
+from controlplane.gateway.records import event_at
+from controlplane.gateway.submissions import Door, command_header
+from controlplane.log.positions import parse_position, position_text
+
+SecretName = Annotated[Identifier, Path(description="The name, as `secret` of a job.")]
+
+router = APIRouter(prefix="/v1", tags=["secrets"])
+
+
+class ForgetRequest(Model):
+    """Why, for the log."""
+
+    reason: str = Field("", max_length=1000)
+    tenant: Identifier | None = Field(None, description="Whose secret it is; by default that of whoever asks.")
+
+
+class OpenedView(Model):
+    """What a job was given and what it returned, in the clear."""
+
+    payload: Any
+    result: Any
+
+
+def _door(request: Request) -> Door:
+    return cast(Door, request.app.state.door)
+
+
+@router.post("/secrets/{name}/forget", status_code=202)
+async def forget(request: Request, name: SecretName, body: ForgetRequest | None = None) -> Acknowledgement:
+    """Forget a key: every payload and result that it encrypted is unreadable from now on, wherever its bytes are.
+
+    1. That it is forgotten goes on the log. A crash after it: the caller, who got no answer, asks again.
+    2. The key is destroyed.
+    """
+    door, wish = _door(request), body or ForgetRequest()
+    tenant = CALLER.get().tenant_for(wish.tenant)
+    key_id = f"{tenant}/{name}"
+    if door.contents.keys is None:
+        raise refused(
+            "key_missing", f"Expected the keys of this installation, but the gateway has none to forget {name}."
+        )
+    header = msgspec.structs.replace(command_header(door, "SecretForgotten", f"secret:{key_id}"), tenant=tenant)
+    event = types.SecretForgotten(header=header, subject=f"secret:{key_id}", key_id=key_id, reason=wish.reason)
+    position = await door.producer.publish(event)
+    await asyncio.to_thread(door.contents.keys.forget, key_id)
+    return Acknowledgement(
+        event_id=header.event_id, position=position_text(position), correlation_id=header.correlation_id
+    )
+
+
+@router.get("/jobs/{job_id:path}/opened")
+async def opened(request: Request, job_id: Identifier) -> OpenedView:
+    """Return the payload and the result of a job in the clear; 410 once their key was forgotten."""
+    cores = cast(TruthCores, request.app.state.truthcores)
+    answer = await cores.ask("GET", f"/v1/jobs/{job_id}/events", b"", b"")
+    if answer.status_code != 200:
+        raise refused(
+            "not_found", f"Expected a job {job_id}, but the log does not know it.", field="job_id", found=job_id
+        )
+    at = {one["event_type"]: one["position"] for one in reversed(msgspec.json.decode(bytes(answer.body))["events"])}
+    return OpenedView(
+        payload=await _read(request, at.get("JobSubmitted"), "payload"),
+        result=await _read(request, at.get("JobCompleted"), "result"),
+    )
+
+
+async def _read(request: Request, position: str | None, field: str) -> Any:
+    if position is None:
+        return None
+    place = parse_position(position)
+    event = await event_at(request.app.state.connection, place.topic, place.partition, place.offset)
+    content: types.Content = getattr(event, field)
+    try:
+        data = await asyncio.to_thread(_door(request).contents.check_out, content)
+    except KeyForgotten as error:
+        raise refused("content_forgotten", str(error), field=field) from error
+    except KeyMissing as error:
+        raise refused("key_missing", str(error), field=field) from error
+    except ContentMissing as error:
+        raise refused("not_found", str(error), field=field) from error
+    except ContentCorrupt as error:
+        raise refused("content_corrupt", str(error), field=field) from error
+    return msgspec.json.decode(data) if data else None
