@@ -70,6 +70,7 @@ schemas: setup ## Write the Python types and encoders of the events from schemas
 .PHONY: release-schemas
 release-schemas: schemas ## Keep the schemas in force as released versions, for ever
 	@$(BIN)/python -m controlplane.events.check --release
+	@$(BIN)/python -m tests.golden
 
 .PHONY: reference
 reference: setup ## Write the pages of docs/ that follow from the code

@@ -8,6 +8,7 @@ from controlplane.cli import (
     benching,
     certs,
     controls,
+    history,
     jobs,
     letters,
     lineage,
@@ -42,6 +43,7 @@ app.add_typer(secrets.app, name="secrets", rich_help_panel="Secure it")
 app.add_typer(tokens.app, name="tokens", rich_help_panel="Secure it")
 app.add_typer(auditing.app, name="audit", rich_help_panel="Prove and measure")
 whatif.add_to(app)
+history.add_to(app)
 app.add_typer(benching.app, name="bench", rich_help_panel="Prove and measure")
 
 

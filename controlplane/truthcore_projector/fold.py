@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -17,7 +17,6 @@ from controlplane.log.blocks import RecordBlock
 from controlplane.log.connection import LogConnection
 from controlplane.log.positions import Partition
 from controlplane.truthcore_projector.decode import Decoded, Decoder
-from controlplane.truthcore_projector.store import Store
 
 CHUNK_RECORDS: Final = 65_000
 """What is decoded at once: a vectorised step costs nothing beside its records, and memory stays small."""
@@ -29,6 +28,25 @@ DECODERS: Final = 2
 
 Progress = Callable[[int, int, float], None]
 """Called with (records done, records in all, seconds so far)."""
+
+
+class Projection(Protocol):
+    """What a log is folded into: rows and the positions after them, in transactions that hold or do not."""
+
+    def positions(self) -> dict[Partition, int]:
+        """Return the next offset of each partition that is committed."""
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+
+    def add(self, decoded: Decoded, positions: Mapping[Partition, int], /) -> None:
+        """Take the rows of a batch and the positions after it."""
+
+    def commit(self) -> None:
+        """Make what was added last."""
+
+    def rollback(self) -> None:
+        """Forget what was added."""
 
 
 class _Chunk(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +61,7 @@ _Waiting = asyncio.Queue[tuple[_Chunk, asyncio.Future[Decoded]] | None]
 
 
 async def fold(
-    connection: LogConnection, store: Store, until: Mapping[Partition, int], progress: Progress | None = None
+    connection: LogConnection, store: Projection, until: Mapping[Partition, int], progress: Progress | None = None
 ) -> int:
     """Fold the log from the store's own positions up to these; returns how many records that were.
 
@@ -98,7 +116,7 @@ async def _decoded(
 class _Writer:
     """Writes what comes out of a queue, many chunks to a transaction."""
 
-    def __init__(self, store: Store, waiting: _Waiting, total: int, progress: Progress | None) -> None:
+    def __init__(self, store: Projection, waiting: _Waiting, total: int, progress: Progress | None) -> None:
         self._store = store
         self._waiting = waiting
         self._total = total
