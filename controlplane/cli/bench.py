@@ -154,11 +154,12 @@ def faults_of(jobs: list[str], conclusions: dict[str, set[str]], steps: dict[str
 
 
 @contextlib.contextmanager
-def running(runners: int, agents: int) -> Iterator[tuple[Path, Client, LogConnection]]:
+def running(runners: int, agents: int, *, secure: bool | None = None) -> Iterator[tuple[Path, Client, LogConnection]]:
     """Keep a stack of its own with no-op runners up during the block; gives its folder, a client and its log."""
+    chosen = settings() if secure is None else settings().model_copy(update={"secure": secure})
     with (
         tempfile.TemporaryDirectory(prefix="controlplane-bench-") as folder,
-        SystemStack(settings(), Path(folder), agents=agents, free_ports=True) as stack,
+        SystemStack(chosen, Path(folder), agents=agents, free_ports=True) as stack,
         stack.client() as client,
     ):
         for number in range(runners):
@@ -167,9 +168,9 @@ def running(runners: int, agents: int) -> Iterator[tuple[Path, Client, LogConnec
         yield Path(folder), client, stack.connection()
 
 
-def e2e(jobs: int, runners: int, agents: int) -> dict[str, Any]:
-    """Return the figures of an end-to-end run on a stack of its own."""
-    with running(runners, agents) as (_, _, connection):
+def e2e(jobs: int, runners: int, agents: int, *, secure: bool | None = None) -> dict[str, Any]:
+    """Return the figures of an end-to-end run on a stack of its own, secured as the settings say unless it is said here."""
+    with running(runners, agents, secure=secure) as (_, _, connection):
         figures = with_uvloop(measure(connection, jobs))
         kinds, conclusions, steps = with_uvloop(read_back(connection))
     names = [f"flood-{n}" for n in range(jobs)] + [f"idle-{n}" for n in range(IDLE_JOBS)]

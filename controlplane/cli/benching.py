@@ -22,6 +22,19 @@ def bench_e2e(
     raise typer.Exit(run_e2e(jobs, runners, agents, as_json=as_json))
 
 
+@app.command("secure")
+def bench_secure(
+    jobs: Annotated[int, typer.Option(min=1, help="Jobs of each of the four runs.")] = 10_000,
+    runners: Annotated[int, typer.Option(min=1)] = 2,
+    agents: Annotated[int, typer.Option(min=1)] = 2,
+    as_json: Json = False,
+) -> None:
+    """Run the same jobs in plain text and with security on, twice each; fails below 70 % of the throughput."""
+    from controlplane.cli.bench_secure import run_secure
+
+    raise typer.Exit(run_secure(jobs, runners, agents, as_json=as_json))
+
+
 @app.command("replay")
 def bench_replay(
     events: Annotated[int, typer.Option(min=1000)] = 500_000,

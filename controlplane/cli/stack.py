@@ -126,6 +126,11 @@ class SystemStack:
         """Return the connection of an identity to the log."""
         return LogConnection(bootstrap=self.kafka_bootstrap, tls=self._settings.kafka_tls or self.tls(identity))
 
+    @property
+    def scheme(self) -> str:
+        """How URLs of this stack begin: https when it is secured."""
+        return "https" if self.certificates else "http"
+
     def verification(self, identity: str = ADMIN) -> ssl.SSLContext | bool:
         """Return how httpx checks a server of this stack, and what it shows to it."""
         tls = self.tls(identity)
@@ -158,7 +163,7 @@ class SystemStack:
         if self.certificates is not None:
             asyncio.run(let_in(self.connection(), settings))
         gateway = choose_port(None) if self._free_ports else settings.gateway_port
-        scheme = "https" if self.certificates else "http"
+        scheme = self.scheme
         self.gateway_url = f"{scheme}://{settings.gateway_host}:{gateway}"
         known = {"CONTROLPLANE_IDENTITIES": str(settings.identities.absolute())} if settings.identities else {}
         ports = {"CONTROLPLANE_GATEWAY_PORT": str(gateway)}

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from controlplane.cli.stack import SystemStack
-from controlplane.client import Client, ControlPlaneError
+from controlplane.client import ControlPlaneError
 from controlplane.local.ports import choose_port
 from controlplane.settings import Settings
 from tests.acceptance.test_stack import until
@@ -22,9 +22,9 @@ class System:
 
     def __init__(self, stack: SystemStack, single: str) -> None:
         self.stack = stack
-        self.gateway = httpx.Client(base_url=stack.gateway_url, timeout=60)
-        self.single = httpx.Client(base_url=single, timeout=60)
-        self.client = Client(stack.gateway_url)
+        self.gateway = httpx.Client(base_url=stack.gateway_url, timeout=60, verify=stack.verification())
+        self.single = httpx.Client(base_url=single, timeout=60, verify=stack.verification())
+        self.client = stack.client()
 
     def close(self) -> None:
         for one in (self.gateway, self.single, self.client):
@@ -89,7 +89,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     with SystemStack(Settings(), tmp_path_factory.mktemp("stack"), shards=2, replicas=2, free_ports=True) as stack:
         port, file = choose_port(None), tmp_path_factory.mktemp("single") / "single.duckdb"
         variables = {"CONTROLPLANE_TRUTHCORE_PORT": str(port), "CONTROLPLANE_TRUTHCORE_DATABASE": str(file)}
-        single = f"http://127.0.0.1:{port}"
+        single = f"{stack.scheme}://127.0.0.1:{port}"
         stack._service("truthcore-single", variables, f"{single}/health/live")
         stack.services["truthcore-single"].wait_ready()
         made = System(stack, single)
@@ -114,7 +114,8 @@ def test_two_shards_of_two_replicas_answer_as_one_while_a_replica_is_killed(syst
             assert name not in system.reflects["answered_by"]
             assert len(system.reflects["answered_by"]) == 2
         child.start()
-        until(lambda one=name: httpx.get(f"{system.stack.truthcore_urls[one]}/v1/standing").json()["reading"])
+        standing = f"{system.stack.truthcore_urls[name]}/v1/standing"
+        until(lambda url=standing: httpx.get(url, verify=system.stack.verification()).json()["reading"])
     as_of, wanted = system.written()
     assert system.everything(system.gateway, as_of, wanted) == system.everything(system.single, as_of, wanted)
 

@@ -89,7 +89,8 @@ def samples(stack: SystemStack, service: str) -> dict[str, float]:
     """Return the sums of a service's samples by name."""
     port = stack.services[service].spec.environment["CONTROLPLANE_HEALTH_PORT"]
     found: dict[str, float] = {}
-    for family in text_string_to_metric_families(httpx.get(f"http://127.0.0.1:{port}/metrics").text):
+    answer = httpx.get(f"{stack.scheme}://127.0.0.1:{port}/metrics", verify=stack.verification())
+    for family in text_string_to_metric_families(answer.text):
         for sample in family.samples:
             found[sample.name] = found.get(sample.name, 0.0) + sample.value
     return found

@@ -296,7 +296,8 @@ def test_too_much_work_is_refused_by_name_while_what_runs_goes_on(stack: SystemS
 
 def refused(stack: SystemStack) -> httpx.Response | None:
     """Submit once; returns the refusal, if it is one."""
-    answer = httpx.post(f"{stack.gateway_url}/v1/jobs", json={"job_type": "s.nap", "payload": {}})
+    job = {"job_type": "s.nap", "payload": {}}
+    answer = httpx.post(f"{stack.gateway_url}/v1/jobs", json=job, verify=stack.verification())
     return answer if answer.status_code == 503 else None
 
 
