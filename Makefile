@@ -33,6 +33,10 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup ## Profile Python's standard library: over 500 jobs, two runners, conflicting claims, an audit
 	@$(BIN)/controlplane demo
 
+.PHONY: corpus
+corpus: setup ## A million truths about the installed packages, and the questions they answer; TRUTHS=10000 stops earlier
+	@$(BIN)/controlplane demo corpus $(if $(TRUTHS),--truths $(TRUTHS))
+
 .PHONY: test
 test: setup ## Run all tests, slow ones last; TESTS="path -k name" chooses, SEED=7 draws other examples
 	@$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(if $(SEED),--hypothesis-profile exploring --hypothesis-seed $(SEED)) $(TESTS)

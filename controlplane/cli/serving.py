@@ -96,14 +96,37 @@ def runner(
         fail(str(error), code=2)
 
 
-def demo(data_dir: DataDir = None, as_json: Json = False) -> None:
+demo_app = typer.Typer(help="Show what this does, on code that is installed here.", invoke_without_command=True)
+
+
+@demo_app.callback()
+def demo(context: typer.Context, data_dir: DataDir = None, as_json: Json = False) -> None:
     """Profile Python's own standard library: over a thousand jobs, conflicting claims, causes, and an audit."""
+    if context.invoked_subcommand is not None:
+        return
     from controlplane.cli.demo import run_demo
 
     raise typer.Exit(run_demo(data_dir, as_json=as_json))
 
 
+@demo_app.command()
+def corpus(
+    packages: Annotated[
+        str, typer.Option(help="Names of installed packages, separated by commas; by default all.")
+    ] = "",
+    truths: Annotated[int | None, typer.Option(min=1, help="Stop at about so many truths.")] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Know every module, class and function of installed packages, from two scanners that disagree, and ask questions about them."""
+    from controlplane.cli.corpus import run_corpus
+
+    names = [one.strip() for one in packages.split(",") if one.strip()]
+    raise typer.Exit(run_corpus(names, truths, data_dir, as_json=as_json))
+
+
 def add_to(app: typer.Typer) -> None:
     """Give the application these commands."""
-    for command in (up, runner, demo, service):
+    for command in (up, runner, service):
         app.command(rich_help_panel=PANEL)(command)
+    app.add_typer(demo_app, name="demo", rich_help_panel=PANEL)

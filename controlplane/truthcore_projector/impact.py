@@ -9,7 +9,7 @@ from controlplane.api.lineage import TruthImpact
 from controlplane.api.models import TruthView
 from controlplane.truthcore_projector.cursors import DISTINCT, Cursor, tuples
 from controlplane.truthcore_projector.moments import Moment
-from controlplane.truthcore_projector.truths import Doubted, fused
+from controlplane.truthcore_projector.truths import Doubted, first_pairs, fused
 from controlplane.truthcore_projector.votes import Pair
 
 DEPTH_LIMIT: Final = 64
@@ -35,8 +35,12 @@ def reach(cursor: Cursor, source: str, known: str) -> Reach:
     query = f"SELECT count(DISTINCT (subject, assertion_id)) AS n FROM assertions WHERE source = ? AND {known}"
     ((counted,),) = tuples(cursor, query, [source], gather="SELECT sum(n)::BIGINT FROM parts")
     links = _LINKS.replace("{known}", known)
-    query = f"SELECT assertion_id, {_PLACE} AS place FROM assertions WHERE source = ? AND {known}"
-    level = _resting_on(cursor, links, tuples(cursor, query, [source]))
+    level: set[str] = set()
+    if tuples(
+        cursor, f"SELECT 1 AS one FROM {links}", tail="LIMIT 1"
+    ):  # Where nothing names an input, nothing rests on anything.
+        query = f"SELECT assertion_id, {_PLACE} AS place FROM assertions WHERE source = ? AND {known}"
+        level = _resting_on(cursor, links, tuples(cursor, query, [source]))
     derived: set[str] = set()
     steps = 0
     while level and steps < DEPTH_LIMIT and len(derived) < DERIVED_LIMIT:
@@ -65,12 +69,7 @@ def impacts(
     """Return a page of the truths on which a source or what rests on it has a say now, each with and without that."""
     conditions = [at.known, "(source = $source OR assertion_id IN (SELECT unnest($derived::VARCHAR[])))"]
     parameters: dict[str, Any] = {"source": source, "derived": sorted(reached.derived)}
-    if after is not None:
-        conditions.append("(subject, predicate) > ($after_subject, $after_predicate)")
-        parameters |= {"after_subject": after[0], "after_predicate": after[1]}
-    query = f"SELECT DISTINCT subject, predicate FROM assertions WHERE {' AND '.join(conditions)}"
-    tail = f"ORDER BY subject, predicate LIMIT {limit + 1}"
-    pairs = [(s, p) for s, p in tuples(cursor, query, parameters, tail=tail)]
+    pairs = first_pairs(cursor, conditions, parameters, limit + 1, after)
     views = fused(cursor, pairs[:limit], at)
     without = {
         (one.subject, one.predicate): one
