@@ -1,5 +1,6 @@
 """The audit as a user meets it: verified on from a snapshot, replayed into a file, told as a trail, compared."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -9,8 +10,11 @@ from typing import Any
 import duckdb
 import pytest
 
+from controlplane.cli.corpus import questions
 from controlplane.cli.stack import SystemStack
 from controlplane.client import Client
+from controlplane.demo.corpus import PARSER, SCANNER, packages
+from controlplane.demo.corpus_writer import write_corpus
 from controlplane.settings import Settings
 from tests.acceptance.test_stack import command, until
 from tests.acceptance.test_truth import says, shown
@@ -193,3 +197,24 @@ def test_reliability_is_learned_and_counts_once_it_is_declared(stack: SystemStac
     assert weights == {one["source"]: one["reliability"] for one in found["sources"]}
     assert weights["tape"] == weights["laser"] > 0.9 > 0.2 + weights["guess"]
     assert "Nothing was declared" in shown(stack, "truth", "learn", "--predicate", "length", "--method", "truthfinder")
+
+
+def test_a_corpus_answers_the_documented_questions(stack: SystemStack, client: Client) -> None:
+    chosen = packages(["typer"])
+    written = asyncio.run(write_corpus(stack.connection(), chosen))
+    again = asyncio.run(write_corpus(stack.connection(), chosen))
+    assert (written.packages, written.truths) == (1, again.truths)
+    assert written.truths > 1_000
+    client.sql("SELECT 1", min_position=again.positions, wait_seconds=30)
+    # Written twice it is the same assertions: nothing more is known.
+    (truth,) = client.truths("module:typer.main", "lines")
+    assert (truth.conflict, len(truth.candidates[0].votes)) == (False, 2)
+    found = {name: ask()[0] for name, ask in questions(client).items()}
+    assert [name for name, count in found.items() if not count] == ["Who imports json?"]
+    importers = client.truths("module:typer*", "imports", value="module:inspect")
+    assert {one.subject for one in importers} >= {"module:typer.main", "module:typer.core"}
+    contradicted = client.truths("module:typer*", "functions", conflict=True)
+    assert {vote.source for one in contradicted for candidate in one.candidates for vote in candidate.votes} == {
+        PARSER,
+        SCANNER,
+    }

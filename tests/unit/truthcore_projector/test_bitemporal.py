@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -269,3 +270,28 @@ def test_the_difference_is_what_two_answers_do_not_share(
     assert [(each.subject, each.predicate) for each in found] == sorted(
         {(each.subject, each.predicate) for each in found}
     )
+
+
+@given(
+    log=logs(), conflict=st.none() | st.booleans(), predicate=st.sampled_from(["*", "o*", "many"]), limit=st.integers(1, 3),
+    as_of=st.none() | times, seed=st.integers(0, 2**32),
+)  # fmt: skip
+@settings(max_examples=20)
+def test_pages_hold_what_the_whole_holds(
+    log: list[Record], conflict: bool | None, predicate: str, limit: int, as_of: int | None, seed: int
+) -> None:
+    with projected(log, random.Random(seed)) as store, store.snapshot() as cursor:
+        then = moment(cursor, None if as_of is None else at(as_of), at(START + 30 * SECOND))
+        everything = truth_page(cursor, Wanted(), then, 1000)[0]
+        wanted = [
+            one for one in everything if conflict in (None, one.conflict) and fnmatchcase(one.predicate, predicate)
+        ]
+        found: list[Any] = []
+        after = None
+        while True:
+            page, following = truth_page(cursor, Wanted(conflict=conflict, predicate=predicate), then, limit, after)
+            found += page
+            if following is None:
+                break
+            after = truth_cursor(following)
+        assert found == wanted
