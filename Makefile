@@ -52,7 +52,7 @@ check: setup ## Formatting, lint, types, direction of imports, schema drift and 
 	@$(BIN)/mypy $(SOURCES)
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m controlplane.events.check
-	@$(BIN)/pytest --quiet --no-header tests/meta/test_deployment.py tests/meta/test_lock.py
+	@$(BIN)/pytest --quiet --no-header tests/meta/test_deployment.py tests/meta/test_lock.py tests/meta/test_reference.py
 
 .PHONY: format
 format: setup ## Format the code and repair what can be repaired mechanically
@@ -80,6 +80,8 @@ release-schemas: schemas ## Keep the schemas in force as released versions, for 
 reference: setup ## Write the pages of docs/ that follow from the code
 	@$(BIN)/python -m tools.settings_reference
 	@$(BIN)/python -m tools.permissions_reference
+	@$(BIN)/python -m tools.reads_reference
+	@$(BIN)/python -m tools.asyncapi_reference
 
 .PHONY: docs
 docs: setup ## Build the documentation site into site/

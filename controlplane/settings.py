@@ -73,6 +73,11 @@ class Settings(BaseSettings):
 
     gateway_host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
     gateway_port: Port = Field(8400, description="Port of the gateway; 0: a free one.")
+    requests_per_second: float | None = Field(
+        None,
+        gt=0,
+        description="Requests that one client may send to the gateway, and for a moment twice as many; none: no limit.",
+    )
     gateway_url: str = Field("http://127.0.0.1:8400", description="Where clients find the gateway.")
     identities: Path | None = Field(
         None, description="TOML file of who may do what at the gateway; none: everybody may do everything."

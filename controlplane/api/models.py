@@ -9,7 +9,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from controlplane.api.fields import INT_MOST, Moment, Number, Whole
+from controlplane.events.types import Category
+
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}$")]
+Labels = Annotated[
+    dict[Annotated[str, Field(max_length=200)], Annotated[str, Field(max_length=200)]], Field(max_length=50)
+]
 PositionText = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+/\d+/\d+$", examples=["controlplane.submissions/3/1042"])]
 
 LONGEST_SECONDS = 10 * 365 * 86_400
@@ -40,20 +46,20 @@ class Phase(StrEnum):
 class RetryOptions(Model):
     """How failed attempts are repeated; unset fields are the job type's defaults."""
 
-    max_attempts: int = Field(3, ge=1, le=1000)
-    initial_backoff_seconds: float = Field(1.0, ge=0, le=LONGEST_SECONDS)
-    multiplier: float = Field(2.0, ge=1, le=1000)
-    max_backoff_seconds: float = Field(60.0, ge=0, le=LONGEST_SECONDS)
-    max_lost_attempts: int = Field(5, ge=1, le=1000)
-    never_retry: list[str] = []
+    max_attempts: Whole = Field(3, ge=1, le=1000)
+    initial_backoff_seconds: Number = Field(1.0, ge=0, le=LONGEST_SECONDS)
+    multiplier: Number = Field(2.0, ge=1, le=1000)
+    max_backoff_seconds: Number = Field(60.0, ge=0, le=LONGEST_SECONDS)
+    max_lost_attempts: Whole = Field(5, ge=1, le=1000)
+    never_retry: list[Category] = Field([], max_length=20)
 
 
 class TimeoutOptions(Model):
     """Limits in seconds; none by default."""
 
-    attempt_seconds: float | None = Field(None, gt=0, le=LONGEST_SECONDS)
-    queue_seconds: float | None = Field(None, gt=0, le=LONGEST_SECONDS)
-    total_seconds: float | None = Field(None, gt=0, le=LONGEST_SECONDS)
+    attempt_seconds: Number | None = Field(None, gt=0, le=LONGEST_SECONDS)
+    queue_seconds: Number | None = Field(None, gt=0, le=LONGEST_SECONDS)
+    total_seconds: Number | None = Field(None, gt=0, le=LONGEST_SECONDS)
 
 
 class JobRequest(Model):
@@ -62,16 +68,16 @@ class JobRequest(Model):
     job_type: Identifier = Field(examples=["image.thumbnail"])
     payload: Any = Field(None, description="JSON value handed to the handler.")
     job_id: Identifier | None = Field(None, description="Minted by the client, or by the gateway when it is missing.")
-    contract_major: int = Field(1, ge=0)
+    contract_major: Whole = Field(1, ge=0, le=INT_MOST)
     pool: Identifier = "default"
-    priority: int = Field(5, ge=0, le=9)
-    required_labels: dict[str, str] = {}
-    preferred_labels: dict[str, str] = {}
-    slots: int | None = Field(None, ge=1, le=100_000)
+    priority: Whole = Field(5, ge=0, le=9)
+    required_labels: Labels = {}
+    preferred_labels: Labels = {}
+    slots: Whole | None = Field(None, ge=1, le=100_000)
     retry: RetryOptions | None = None
     timeouts: TimeoutOptions | None = None
-    not_before: datetime | None = None
-    deadline: datetime | None = None
+    not_before: Moment | None = None
+    deadline: Moment | None = None
     concurrency_key: Identifier | None = None
     rate_key: Identifier | None = None
     secret: Identifier | None = Field(
@@ -274,6 +280,13 @@ class EventsAnswer(Model):
     reflects: Reflects
 
 
+class EventAnswer(Model):
+    """One record of the log."""
+
+    event: EventView
+    reflects: Reflects
+
+
 class TruthsAnswer(Model):
     """A page of truths."""
 
@@ -316,7 +329,7 @@ class SqlRequest(Model):
     """One read-only SELECT over the documented tables."""
 
     sql: str = Field(max_length=20_000)
-    limit_rows: int = Field(1000, ge=1, le=1_000_000, description="As JSON at most 10,000.")
+    limit_rows: Whole = Field(1000, ge=1, le=1_000_000, description="As JSON at most 10,000.")
 
 
 class SqlAnswer(Model):

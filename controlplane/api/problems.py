@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -9,12 +10,14 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from controlplane.events.errors import ERROR_CODES, envelope
 from controlplane.events.types import ErrorEnvelope
 
 MEDIA_TYPE: Final = "application/problem+json"
-_CODE_OF_STATUS: Final = {401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed", 409: "conflict", 413: "payload_too_large", 429: "rate_limited", 503: "overloaded"}  # fmt: skip
+_CODE_OF_STATUS: Final = {401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed", 406: "not_acceptable", 408: "request_timeout", 409: "conflict", 413: "payload_too_large", 415: "unsupported_media_type", 429: "rate_limited", 503: "overloaded"}  # fmt: skip
+_METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 logger = logging.getLogger(__name__)
 
@@ -52,13 +55,14 @@ def problem_response(error: ErrorEnvelope, status: int, instance: str | None = N
     return JSONResponse(problem_fields(error, status, instance), status, headers=headers, media_type=MEDIA_TYPE)
 
 
-def of_validation(fault: RequestValidationError) -> ErrorEnvelope:
-    """Return the envelope of the first fault of a request."""
-    first = fault.errors()[0]
-    field = ".".join(str(part) for part in first["loc"])
+def of_faults(faults: Sequence[Any], whole: str) -> ErrorEnvelope:
+    """Return the envelope of the first of the faults that Pydantic found; `whole` names what has no field."""
+    first = faults[0]
+    field = ".".join(str(part) for part in first["loc"]) or whole
+    found = first.get("input")
     return envelope(
         "request_invalid", f"Expected {field} to be valid, but: {first['msg']}.",
-        field=field, expected=first["msg"], found=first.get("input"),
+        field=field, expected=first["msg"], found=None if isinstance(found, dict) else found,
     )  # fmt: skip
 
 
@@ -68,7 +72,19 @@ def of_http(request: Request, fault: HTTPException) -> JSONResponse:
     text = f"Expected {request.method} {request.url.path} to be served, but: {fault.detail}."
     response = problem_response(envelope(code, text), fault.status_code, request.url.path)
     response.headers.update(fault.headers or {})
+    if fault.status_code == 405 and fault.detail == "Method Not Allowed" and (methods := allowed_methods(request)):
+        response.headers["Allow"] = ", ".join(sorted(methods))
     return response
+
+
+def allowed_methods(request: Request) -> set[str]:
+    """Return every method that some route of this path takes; the framework names those of the first route only."""
+    routes = request.app.routes
+    return {
+        method
+        for method in _METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    }
 
 
 def add_problem_handlers(app: FastAPI) -> None:
@@ -80,7 +96,7 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     async def on_validation(request: Request, fault: Exception) -> JSONResponse:
         assert isinstance(fault, RequestValidationError)
-        return problem_response(of_validation(fault), 422, request.url.path)
+        return problem_response(of_faults(fault.errors(), "request"), 422, request.url.path)
 
     async def on_http(request: Request, fault: Exception) -> JSONResponse:
         assert isinstance(fault, HTTPException)

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypedDict
 
+import msgspec
 from pydantic_core import to_json
 
 from controlplane.api.models import JobRequest, RetryOptions, TimeoutOptions
 from controlplane.events.identity import Instant
 from controlplane.events.types import (
-    Category,
     Content,
     EventHeader,
     JobSubmitted,
@@ -59,8 +59,15 @@ def json_content(value: object) -> Content:
 
     Raises:
         pydantic_core.PydanticSerializationError: it cannot be written as JSON.
+        OptionInvalid: it holds a number that JSON cannot.
     """
-    return Content(data=to_json(value))
+    data = to_json(value)
+    if b"NaN" in data or b"Infinity" in data:  # In a text, perhaps: whoever reads JSON strictly knows.
+        try:
+            msgspec.json.decode(data)
+        except msgspec.DecodeError as error:
+            raise OptionInvalid(f"Expected numbers that JSON can hold, but found NaN or Infinity: {error}.") from error
+    return Content(data=data)
 
 
 def job_submitted(
@@ -92,13 +99,8 @@ def job_submitted(
 
 
 def _policy(options: RetryOptions) -> RetryPolicy:
-    try:
-        never = tuple(Category(name) for name in options.never_retry)
-    except ValueError as error:
-        known = ", ".join(Category)
-        raise OptionInvalid(f"Expected categories of {known} in retry.never_retry, but {error}.") from error
     return RetryPolicy(
         max_attempts=options.max_attempts, initial_backoff_seconds=options.initial_backoff_seconds,
         multiplier=options.multiplier, max_backoff_seconds=options.max_backoff_seconds,
-        max_lost_attempts=options.max_lost_attempts, never_retry=never,
+        max_lost_attempts=options.max_lost_attempts, never_retry=tuple(options.never_retry),
     )  # fmt: skip

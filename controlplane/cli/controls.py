@@ -145,7 +145,7 @@ def schedule_list(gateway: Gateway = None, as_json: Json = False) -> None:
             table.add_row(*map(escape, cells), coming)
         show.console.print(table)
 
-    show.output(request(gateway, as_json, "GET", "/v1/schedules"), as_json, render)
+    show.output(request(gateway, as_json, "GET", "/v1/schedules")["schedules"], as_json, render)
 
 
 @schedule_app.command("remove")

@@ -95,6 +95,8 @@ class SystemStack:
         self.gateway_url = ""
         self.truthcore_url = ""
         self.truthcore_urls: dict[str, str] = {}
+        self.health_urls: dict[str, str] = {}
+        """Of the services that serve nothing but health and metrics, by name."""
         self.kafka_bootstrap = ""
         self.services: dict[str, Child] = {}
 
@@ -172,14 +174,12 @@ class SystemStack:
             health = choose_port(None)
             name = "jobforge" if number == 0 else f"jobforge-{number + 1}"
             variables = {"CONTROLPLANE_HEALTH_PORT": str(health)}
-            self._service(name, variables, f"{scheme}://{settings.health_host}:{health}/health/ready")
+            self.health_urls[name] = f"{scheme}://{settings.health_host}:{health}"
+            self._service(name, variables, f"{self.health_urls[name]}/health/ready")
         self._service("gateway", ports | known, f"{self.gateway_url}/health/live")
         health = choose_port(None)
-        self._service(
-            "notary",
-            {"CONTROLPLANE_HEALTH_PORT": str(health)},
-            f"{scheme}://{settings.health_host}:{health}/health/live",
-        )
+        self.health_urls["notary"] = f"{scheme}://{settings.health_host}:{health}"
+        self._service("notary", {"CONTROLPLANE_HEALTH_PORT": str(health)}, f"{self.health_urls['notary']}/health/live")
         self.embedded.supervisor.wait_ready()
         self.embedded.publish("gateway", self.gateway_url)
         self.embedded.publish("truthcore", self.truthcore_url)

@@ -30,8 +30,8 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
     """Topics of one group have the same number of partitions: `jobs` are co-partitioned by job id."""
 
 
-_WHOLE_LOG: Final = frozenset({Service.TRUTHCORE, Service.NOTARY, Service.AUDITOR})
-"""They exist to know all of it; every other reader of a topic is named because its code reads that topic."""
+_WHOLE_LOG: Final = frozenset({Service.TRUTHCORE, Service.NOTARY, Service.AUDITOR, Service.GATEWAY})
+"""They exist to know all of it, or to show it live (ADR 70); every other reader of a topic is named because its code reads that topic."""
 
 SUBMISSIONS: Final = Topic(name="controlplane.submissions", key="job id", readers=_WHOLE_LOG | {Service.JOBFORGE})
 PROGRESS: Final = Topic(name="controlplane.progress", key="job id", readers=_WHOLE_LOG | {Service.JOBFORGE})
@@ -42,17 +42,17 @@ ROUTING: Final = Topic(
 )  # fmt: skip
 RUNNERS: Final = Topic(
     name="controlplane.runners", key="runner id", partitions_like="other",
-    readers=_WHOLE_LOG | {Service.JOBFORGE, Service.GATEWAY},
+    readers=_WHOLE_LOG | {Service.JOBFORGE},
 )  # fmt: skip
 TRUTH: Final = Topic(name="controlplane.truth", key="subject", partitions_like="other", readers=_WHOLE_LOG)
 DEAD_LETTERS: Final = Topic(
     name="controlplane.deadletters", partitions_like="other", key="topic/partition/offset of the record",
-    readers=_WHOLE_LOG | {Service.GATEWAY},
+    readers=_WHOLE_LOG,
 )  # fmt: skip
 JOB_LOGS: Final = Topic(name="controlplane.joblogs", key="job id", partitions_like="other", readers=_WHOLE_LOG)
 CONTROLS: Final = Topic(
     name="controlplane.controls", key="what is controlled", partitions_like="other",
-    readers=_WHOLE_LOG | {Service.JOBFORGE, Service.GATEWAY},
+    readers=_WHOLE_LOG | {Service.JOBFORGE},
 )  # fmt: skip
 CHECKPOINTS: Final = Topic(
     name="controlplane.checkpoints", key="topic/partition that is signed", partitions_like="other", readers=_WHOLE_LOG

@@ -3,7 +3,7 @@
 import time
 from typing import Annotated, cast
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Depends, Path, Request
 from pydantic import Field
 
 from controlplane.api.models import Acknowledgement, Model
@@ -12,8 +12,9 @@ from controlplane.events import types
 from controlplane.events.catalog import DEAD_LETTERS, SUBMISSIONS
 from controlplane.events.codec import UndecodableRecord, decode
 from controlplane.events.header import outside_header
-from controlplane.events.identity import Instant, partition_of, random_id
+from controlplane.events.identity import Instant, partition_of
 from controlplane.gateway.callers import CALLER
+from controlplane.gateway.idempotency import declared, identity_of
 from controlplane.gateway.records import event_at
 from controlplane.gateway.submissions import Door
 from controlplane.log.positions import position_text
@@ -22,7 +23,7 @@ from controlplane.log.producer import OutgoingRecord
 Partition = Annotated[int, Path(ge=0, le=2**31 - 1)]
 Offset = Annotated[int, Path(ge=0, le=2**62)]
 
-router = APIRouter(prefix="/v1/deadletters", tags=["operations"])
+router = APIRouter(prefix="/v1/deadletters", tags=["operations"], dependencies=[Depends(declared)])
 
 
 class Reasoned(Model):
@@ -53,7 +54,7 @@ def _settled(
 ) -> types.DeadLetterSettled:
     producer = _door(request).producer.identity
     header = outside_header(
-        "DeadLetterSettled", random_id(), producer, Instant(time.time_ns() // 1000),
+        "DeadLetterSettled", identity_of(request), producer, Instant(time.time_ns() // 1000),
         correlation_id=letter.header.correlation_id, tenant=letter.header.tenant, actor=CALLER.get().name,
     )  # fmt: skip
     return types.DeadLetterSettled(header=header, position=letter.position, redriven_to=to, reason=reason)

@@ -1,18 +1,25 @@
 """What operators declared and JobForge says of itself, folded from the controls: what the gateway shows, and whether it admits submissions."""
 
 import asyncio
+import contextlib
 import logging
+import time
+from collections.abc import Collection, Mapping
 from typing import Final
 
+from controlplane.api.models import Reflects
 from controlplane.api.problems import Refused
 from controlplane.events.catalog import CONTROLS
 from controlplane.events.codec import UndecodableRecord, decode
 from controlplane.events.controls import Controls
 from controlplane.events.errors import envelope
 from controlplane.log.connection import LogConnection, LogUnavailable
+from controlplane.log.positions import Partition
 from controlplane.log.reader import LogReader
+from controlplane.telemetry.health import Dependency, State
 
 AGAIN_SECONDS: Final = 1.0
+ENDS_SECONDS: Final = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +33,8 @@ class Governance:
         self._connection = connection
         self._next = {(CONTROLS.name, number): 0 for number in range(partitions)}
         self._moved = asyncio.Condition()
+        self._reader: LogReader | None = None
+        self._last_milliseconds = 0.0
 
     async def follow(self) -> None:
         """Read declarations for as long as the task runs; a blip of the log is waited out."""
@@ -34,12 +43,14 @@ class Governance:
             try:
                 await reader.start()
                 await reader.assign(self._next)
+                self._reader = reader
                 while True:
                     await self._take(await reader.batch(timeout_seconds=1.0))
             except LogUnavailable as error:
                 logger.warning("Controls wait for the log: %s", error)
                 await asyncio.sleep(AGAIN_SECONDS)
             finally:
+                self._reader = None
                 await reader.stop()
 
     async def _take(self, batches: dict) -> None:  # type: ignore[type-arg] # aiokafka's records
@@ -50,18 +61,48 @@ class Governance:
                 except UndecodableRecord:
                     continue  # JobForge owns its refusal.
             self._next[place] = records[-1].offset + 1
+            self._last_milliseconds = max(self._last_milliseconds, records[-1].timestamp)
         if batches:
             async with self._moved:
                 self._moved.notify_all()
 
-    async def reached(self, topic: str, partition: int, offset: int, wait_seconds: float) -> bool:
-        """Wait until a record is folded; False when it takes longer than it may."""
+    @property
+    def places(self) -> Collection[Partition]:
+        """Return the partitions that are read."""
+        return self._next.keys()
+
+    async def reached(self, wanted: Mapping[Partition, int], wait_seconds: float) -> bool:
+        """Wait until these records are folded; False when it takes longer than it may."""
+
+        def there() -> bool:
+            return all(self._next.get(place, 0) > offset for place, offset in wanted.items())
+
+        if there():
+            return True
         try:
             async with asyncio.timeout(wait_seconds), self._moved:
-                await self._moved.wait_for(lambda: self._next.get((topic, partition), 0) > offset)
+                await self._moved.wait_for(there)
         except TimeoutError:
-            return False
+            return there()
         return True
+
+    def health(self) -> Dependency:
+        """Return whether the log is read now: without it nothing can be written."""
+        if self._reader is not None:
+            return Dependency(state=State.OK)
+        return Dependency(state=State.DOWN, detail="Expected the log to be read, but it does not answer.")
+
+    async def reflects(self) -> Reflects:
+        """Return up to where the controls are folded, and how many records that is behind the log; -1 while the log does not say."""
+        lag = -1
+        if self._reader is not None:
+            with contextlib.suppress(LogUnavailable, TimeoutError):
+                async with asyncio.timeout(ENDS_SECONDS):
+                    ends = await self._reader.end_offsets(self.places)
+                    lag = sum(max(0, end - self._next[place]) for place, end in ends.items())
+        by_partition = {number: offset for (_, number), offset in sorted(self._next.items())}
+        seconds = max(0.0, time.time() - self._last_milliseconds / 1000) if lag else 0.0
+        return Reflects(positions={CONTROLS.name: by_partition}, lag_records=lag, lag_seconds=round(seconds, 3))
 
     def admit(self) -> None:
         """Return if submissions are admitted now.

@@ -1,15 +1,27 @@
-"""What only the gateway refuses: a log that does not answer, and bodies that are too large."""
+"""What only the gateway refuses: a log that does not answer, bodies that are too large, too slow, or of another form, and forms of answers that it has not."""
 
-from typing import Any
+import asyncio
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from pydantic_core import from_json
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from controlplane.api.problems import add_problem_handlers, problem_response
+from controlplane.api.problems import Refused, add_problem_handlers, problem_response, refused
 from controlplane.events.errors import envelope
 from controlplane.log.connection import LogUnavailable
 from controlplane.log.producer import RecordTooLarge
+
+BODY_LIMIT_BYTES: Final = 16 * 1024 * 1024
+BODY_SECONDS: Final = 30.0
+"""A body comes within this time; one that is read line by line may pause so long between two parts."""
+LINES: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/json")
+
+
+class BodyLate(Exception):
+    """Expected the rest of a body in time, but it did not come."""
 
 
 def add_gateway_handlers(app: FastAPI) -> None:
@@ -26,40 +38,149 @@ def add_gateway_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RecordTooLarge, on_too_large)
 
 
-class BodyLimit:
-    """Refuse a request whose body is larger than the limit before more than the limit is read (ASGI middleware)."""
+async def in_time(receive: Receive) -> Message:
+    """Return the next part of a body.
 
-    def __init__(self, app: ASGIApp, limit_bytes: int, streaming_paths: frozenset[str] = frozenset()) -> None:
+    Raises:
+        BodyLate: it does not come within `BODY_SECONDS`.
+    """
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await receive()
+    except TimeoutError as error:
+        raise BodyLate(f"Expected the body of the request within {BODY_SECONDS:g} s, but it did not come.") from error
+
+
+class Intake:
+    """Read a request's body within its bounds and judge its form before anything else looks at it (ASGI middleware)."""
+
+    def __init__(self, app: ASGIApp, streaming_paths: frozenset[str] = frozenset()) -> None:
         """Wrap an application; paths that read their body line by line have limits of their own."""
         self._app = app
-        self._limit = limit_bytes
         self._streaming = streaming_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http" or scope["path"] in self._streaming:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = b""
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
+        headers = Headers(scope=scope)
+        try:
+            if scope["path"].startswith("/v1/"):
+                judge_accept(headers.get("accept"))
+            if scope["path"] in self._streaming:
+                if scope["method"] == "POST":
+                    judge_content_type(headers.get("content-type"), LINES)
+                await self._app(scope, receive, send)
                 return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self._limit:
-                text = f"Expected a body of at most {self._limit} bytes, but found more."
-                error = envelope("payload_too_large", text, field="body", expected=f"at most {self._limit} bytes")
-                await problem_response(error, 413, scope["path"])(scope, receive, send)
+            body = await read_body(receive)
+            if body is None:
                 return
-        given = False
+            if body and scope["method"] != "GET":
+                judge_content_type(headers.get("content-type"))
+                judge_json(body)
+        except BodyLate as late:
+            answer = problem_response(envelope("request_timeout", str(late), field="body"), 408, scope["path"])
+            answer.headers["connection"] = "close"
+            await answer(scope, receive, send)
+        except Refused as fault:
+            await problem_response(fault.error, fault.status, scope["path"])(scope, receive, send)
+        else:
+            await self._app(scope, again(body, receive), send)
 
-        async def replay() -> Any:
-            nonlocal given
-            if given:
-                return await receive()
-            given = True
-            return {"type": "http.request", "body": body, "more_body": False}
 
-        await self._app(scope, replay, send)
+async def read_body(receive: Receive) -> bytes | None:
+    """Return a whole body; None when the client left.
+
+    Raises:
+        BodyLate: it takes too long.
+        Refused: it is larger than the limit; no more than the limit is read.
+    """
+    parts: list[bytes] = []
+    size = 0
+    give_up_at = asyncio.get_running_loop().time() + BODY_SECONDS
+    while True:
+        message = await in_time(receive)
+        if message["type"] == "http.disconnect":
+            return None
+        if part := message.get("body", b""):
+            parts.append(part)
+            size += len(part)
+            if size > BODY_LIMIT_BYTES:
+                text = f"Expected a body of at most {BODY_LIMIT_BYTES} bytes, but found more."
+                raise refused("payload_too_large", text, field="body", expected=f"at most {BODY_LIMIT_BYTES} bytes")
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+        if asyncio.get_running_loop().time() > give_up_at:
+            raise BodyLate(f"Expected the whole body within {BODY_SECONDS:g} s, but it goes on.")
+
+
+def again(body: bytes, receive: Receive) -> Receive:
+    """Return what gives a body that was read once more, and then what the connection says."""
+    given = False
+
+    async def replay() -> Any:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+def judge_content_type(found: str | None, expected: tuple[str, ...] = ("application/json",)) -> None:
+    """Return if a body has a form that is taken.
+
+    Raises:
+        Refused: it has another, or does not say.
+    """
+    kind = (found or "").partition(";")[0].strip().lower()
+    if kind in expected or (kind.startswith("application/") and kind.endswith("+json")):
+        return
+    wanted = " or ".join(expected)
+    text = f"Expected a body with the header Content-Type: {wanted}, but found {kind[:100] or 'none'}."
+    raise refused("unsupported_media_type", text, field="content-type", expected=wanted, found=kind or None)
+
+
+def judge_json(body: bytes) -> None:
+    """Return if a body is JSON (RFC 8259): UTF-8, no NaN or Infinity, no half characters, not nested beyond 200 levels.
+
+    Raises:
+        Refused: it is not; the message says where.
+    """
+    try:
+        from_json(body, allow_inf_nan=False, cache_strings="none")
+    except ValueError as error:
+        text = f"Expected the body to be JSON, but: {error}."
+        raise refused("request_invalid", text, field="body", expected="JSON") from error
+
+
+def judge_accept(found: str | None) -> None:
+    """Return if an answer in JSON, lines of JSON or server-sent events is accepted.
+
+    Raises:
+        Refused: only other forms are.
+    """
+    if not found or "*/*" in found:
+        return
+    for part in found.lower().split(","):
+        kind, _, parameters = part.partition(";")
+        kind = kind.strip()
+        refused_kind = any(one.strip() in {"q=0", "q=0.0", "q=0.00", "q=0.000"} for one in parameters.split(";"))
+        if not refused_kind and (kind in _SERVED or kind.endswith("+json")):
+            return
+    text = f"Expected application/json to be accepted, but found Accept: {found[:200]}."
+    raise refused("not_acceptable", text, field="accept", expected="application/json", found=found)
+
+
+_SERVED: Final = frozenset(
+    {
+        "application/json",
+        "application/*",
+        "application/x-ndjson",
+        "text/event-stream",
+        "text/*",
+        "application/vnd.apache.arrow.stream",
+    }
+)

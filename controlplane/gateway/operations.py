@@ -1,51 +1,49 @@
 """What operators declare and command: limits, shares, pauses, schedules, bulk commands, retries. Each is a record on the log."""
 
 import time
-from datetime import UTC, datetime
-from itertools import islice
-from typing import Annotated, Any, Final, Literal, cast
+from typing import Annotated, Any, Literal, cast
+from urllib.parse import quote
 
 import msgspec
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Depends, Path, Request
 from pydantic import Field
 
 from controlplane.api.cron import ScheduleInvalid, times
+from controlplane.api.fields import INT_MOST, Number, Whole, YesNo
 from controlplane.api.models import Acknowledgement, Identifier, JobRequest, Model, Phase
-from controlplane.api.problems import refused
+from controlplane.api.problems import Refused, refused
 from controlplane.api.submissions import json_content
 from controlplane.events import types
-from controlplane.events.catalog import CONTROLS, SUBMISSIONS
-from controlplane.events.controls import Bulk
+from controlplane.events.catalog import CONTROLS
 from controlplane.events.header import outside_header
-from controlplane.events.identity import Instant, random_id
+from controlplane.events.identity import Instant
 from controlplane.gateway.callers import CALLER
 from controlplane.gateway.cores import TruthCores
 from controlplane.gateway.governance import Governance
+from controlplane.gateway.idempotency import declared, identity_of
 from controlplane.gateway.submissions import Door, submission
 from controlplane.log.positions import position_text
 
-LATEST_TIMES: Final = 5
-DeclaredSubject = Annotated[
-    str, Path(pattern=r"^(key|type|tenant|pool):[^\x00-\x1f]{1,200}$", examples=["key:default/customer-7"])
-]
+Limited = Annotated[str, Path(pattern=r"^(key|type|tenant):[^\x00-\x1f]{1,200}$", examples=["key:default/customer-7"])]
+Paused = Annotated[str, Path(pattern=r"^(pool|type):[^\x00-\x1f]{1,200}$", examples=["pool:gpu"])]
 Reason = Annotated[str, Field(max_length=1000, description="Why, for a person.")]
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", dependencies=[Depends(declared)])
 
 
 class LimitRequest(Model):
     """How much may run at once, and how often it may start; without both there is no limit any more."""
 
-    max_running: int | None = Field(None, ge=0, description="Attempts that may run at once.")
-    starts: int | None = Field(None, ge=1, le=100_000, description="Attempts that may start in each period.")
-    period_seconds: float = Field(1.0, gt=0, le=86_400)
+    max_running: Whole | None = Field(None, ge=0, le=INT_MOST, description="Attempts that may run at once.")
+    starts: Whole | None = Field(None, ge=1, le=100_000, description="Attempts that may start in each period.")
+    period_seconds: Number = Field(1.0, gt=0, le=86_400)
     reason: Reason = ""
 
 
 class ShareRequest(Model):
     """A tenant's part where tenants compete, relative to the others'; 1 unless declared."""
 
-    weight: float = Field(gt=0, le=1_000_000)
+    weight: Number = Field(gt=0, le=1_000_000)
 
 
 class PauseRequest(Model):
@@ -57,27 +55,12 @@ class PauseRequest(Model):
 class ScheduleRequest(Model):
     """Jobs at the times of a cron expression."""
 
-    cron: str = Field(max_length=200, examples=["0 6 * * 1-5"])
+    cron: str = Field(min_length=9, max_length=200, examples=["0 6 * * 1-5"])
     time_zone: str = Field("UTC", max_length=100, examples=["Europe/Berlin"])
     job: JobRequest
-    overlap: bool = Field(True, description="Whether a job may be submitted while the one before is not concluded.")
-    catch_up_seconds: float = Field(60.0, ge=0, le=604_800, description="A time missed by more than this is left out.")
-    paused: bool = False
-
-
-class ScheduleView(Model):
-    """A schedule, when it fired last, and when it fires next."""
-
-    schedule_id: str
-    cron: str
-    time_zone: str
-    job_type: str
-    paused: bool
-    overlap: bool
-    last_at: datetime | None
-    last_job_id: str | None
-    last_reason: str
-    next_at: list[datetime]
+    overlap: YesNo = Field(True, description="Whether a job may be submitted while the one before is not concluded.")
+    catch_up_seconds: Number = Field(60.0, ge=0, le=604_800, description="A time missed by more than this is left out.")
+    paused: YesNo = False
 
 
 class BulkRequestBody(Model):
@@ -91,21 +74,10 @@ class BulkRequestBody(Model):
     correlation_id: Identifier | None = None
     schedule_id: Identifier | None = None
     key: Identifier | None = None
-    priority: int | None = Field(None, ge=0, le=9)
-    kill: bool = False
+    priority: Whole | None = Field(None, ge=0, le=9)
+    kill: YesNo = False
     reason: Reason = ""
     bulk_id: Identifier | None = Field(None, description="Minted by the client, so that a retry is the same command.")
-
-
-class BulkView(Model):
-    """How far a bulk command came."""
-
-    bulk_id: str
-    action: str
-    done: bool
-    partitions_done: int
-    matched: int
-    refused: int
 
 
 class ReasonBody(Model):
@@ -129,16 +101,15 @@ def _now() -> Instant:
 def _header(request: Request, name: str, subject: str, identity: str | None = None) -> types.EventHeader:
     caller = CALLER.get()
     return outside_header(
-        name, identity or random_id(), _door(request).producer.identity, _now(), correlation_id=subject, tenant=caller.tenant,
+        name, identity or identity_of(request), _door(request).producer.identity, _now(), correlation_id=subject, tenant=caller.tenant,
         actor=caller.name,
     )  # fmt: skip
 
 
 async def _declared(request: Request, event: Any) -> Acknowledgement:
     position = await _door(request).producer.publish(event)
-    await _governance(request).reached(
-        CONTROLS.name, position.partition, position.offset, 2.0
-    )  # So that a look shows it.
+    wanted = {(CONTROLS.name, position.partition): position.offset}
+    await _governance(request).reached(wanted, 2.0)  # So that a look shows it.
     return Acknowledgement(
         event_id=event.header.event_id, position=position_text(position), correlation_id=event.header.correlation_id
     )
@@ -147,34 +118,9 @@ async def _declared(request: Request, event: Any) -> Acknowledgement:
 # Limits, shares, pauses
 
 
-@router.get("/controls", tags=["operations"])
-async def controls(request: Request) -> dict[str, Any]:
-    """Return everything that governs routing now: limits, shares, pauses, open breakers, admission."""
-    now = _governance(request).controls
-    admission = now.admission
-    return {
-        "limits": {subject: msgspec.to_builtins(limit) for subject, limit in sorted(now.limits.items())},
-        "shares": dict(sorted(now.weights.items())),
-        "pauses": {subject: pause.reason for subject, pause in sorted(now.pauses.items())},
-        "breakers": {
-            subject: {"state": one.state, "reason": one.reason, "until": _moment(one.until), "openings": one.openings}
-            for subject, one in sorted(now.breakers.items())
-        },
-        "admission": {"open": admission is None or admission.open, "reason": admission.reason if admission else ""},
-    }
-
-
-def _moment(micros: int | None) -> datetime | None:
-    return None if micros is None else datetime.fromtimestamp(micros / 1_000_000, UTC)
-
-
 @router.put("/limits/{subject:path}", status_code=202, tags=["operations"])
-async def declare_limit(request: Request, subject: DeclaredSubject, body: LimitRequest) -> Acknowledgement:
+async def declare_limit(request: Request, subject: Limited, body: LimitRequest) -> Acknowledgement:
     """Limit a key (`key:TENANT/NAME`), a job type (`type:NAME`) or a tenant (`tenant:NAME`); a name may end in `*`."""
-    if subject.startswith("pool:"):
-        raise refused(
-            "request_invalid", "Expected key:TENANT/NAME, type:NAME or tenant:NAME, but found a pool.", field="subject"
-        )
     event = types.LimitDeclared(
         header=_header(request, "LimitDeclared", subject), subject=subject, max_running=body.max_running,
         starts=body.starts, period_seconds=body.period_seconds, reason=body.reason,
@@ -183,7 +129,7 @@ async def declare_limit(request: Request, subject: DeclaredSubject, body: LimitR
 
 
 @router.delete("/limits/{subject:path}", status_code=202, tags=["operations"])
-async def remove_limit(request: Request, subject: DeclaredSubject) -> Acknowledgement:
+async def remove_limit(request: Request, subject: Limited) -> Acknowledgement:
     """Let as much run as there is room for."""
     return await _declared(
         request, types.LimitDeclared(header=_header(request, "LimitDeclared", subject), subject=subject)
@@ -201,20 +147,18 @@ async def declare_share(request: Request, tenant: Identifier, body: ShareRequest
 
 
 @router.put("/pauses/{subject:path}", status_code=202, tags=["operations"])
-async def pause(request: Request, subject: DeclaredSubject, body: PauseRequest | None = None) -> Acknowledgement:
+async def pause(request: Request, subject: Paused, body: PauseRequest | None = None) -> Acknowledgement:
     """Stop routing of a pool (`pool:NAME`) or a job type (`type:NAME`); what runs goes on."""
     return await _pause(request, subject, paused=True, reason=body.reason if body else "")
 
 
 @router.delete("/pauses/{subject:path}", status_code=202, tags=["operations"])
-async def resume(request: Request, subject: DeclaredSubject) -> Acknowledgement:
+async def resume(request: Request, subject: Paused) -> Acknowledgement:
     """Go on with routing."""
     return await _pause(request, subject, paused=False, reason="")
 
 
 async def _pause(request: Request, subject: str, *, paused: bool, reason: str) -> Acknowledgement:
-    if not subject.startswith(("pool:", "type:")):
-        raise refused("request_invalid", f"Expected pool:NAME or type:NAME, but found {subject}.", field="subject")
     event = types.PauseDeclared(
         header=_header(request, "PauseDeclared", subject), subject=subject, paused=paused, reason=reason
     )
@@ -249,14 +193,6 @@ async def declare_schedule(request: Request, schedule_id: Identifier, body: Sche
     return await _declared(request, event)
 
 
-@router.get("/schedules", tags=["operations"])
-async def schedules(request: Request) -> list[ScheduleView]:
-    """Return the schedules, when they fired last and when they fire next."""
-    now = _governance(request).controls
-    mine = [one for _, one in sorted(now.schedules.items()) if CALLER.get().sees(one.header.tenant)]
-    return [_schedule_view(one, now.fired.get(one.schedule_id)) for one in mine]
-
-
 def _own_schedule(request: Request, schedule_id: str) -> types.ScheduleDeclared | None:
     """Return the schedule of that id, if there is one.
 
@@ -268,15 +204,6 @@ def _own_schedule(request: Request, schedule_id: str) -> types.ScheduleDeclared 
         text = f"Expected an id that nobody uses, but {schedule_id} is another tenant's schedule."
         raise refused("conflict", text, field="schedule_id", found=schedule_id)
     return found
-
-
-def _schedule_view(schedule: types.ScheduleDeclared, last: types.ScheduleFired | None) -> ScheduleView:
-    coming = [] if schedule.paused else list(islice(times(schedule.cron, schedule.time_zone, _now()), LATEST_TIMES))
-    return ScheduleView(
-        schedule_id=schedule.schedule_id, cron=schedule.cron, time_zone=schedule.time_zone, job_type=schedule.job.job_type,
-        paused=schedule.paused, overlap=schedule.overlap, last_at=_moment(last.due_at) if last else None,
-        last_job_id=last.job_id if last else None, last_reason=last.reason if last else "", next_at=coming,
-    )  # fmt: skip
 
 
 @router.delete("/schedules/{schedule_id}", status_code=202, tags=["operations"])
@@ -301,32 +228,13 @@ async def bulk(request: Request, body: BulkRequestBody) -> Acknowledgement:
         raise refused(
             "request_invalid", "Expected a priority from 0 to 9 to reprioritise with, but found none.", field="priority"
         )
-    bulk_id = body.bulk_id or random_id()
+    bulk_id = body.bulk_id or identity_of(request)
     subject = f"bulk:{bulk_id}"
     event = types.BulkRequested(
         header=_header(request, "BulkRequested", bulk_id, bulk_id), subject=subject, bulk_id=bulk_id,
         **body.model_dump(exclude={"bulk_id"}),
     )  # fmt: skip
     return await _declared(request, event)
-
-
-@router.get("/bulk/{bulk_id}", tags=["operations"])
-async def bulk_progress(request: Request, bulk_id: Identifier) -> BulkView:
-    """Return how far a bulk command came."""
-    found = _governance(request).controls.bulks.get(bulk_id)
-    if found is None or not CALLER.get().sees(found.command.header.tenant):
-        raise refused(
-            "not_found", f"Expected a bulk command, but there is no {bulk_id}.", field="bulk_id", found=bulk_id
-        )
-    return _bulk_view(found, _door(request).producer.partitions(SUBMISSIONS.name))
-
-
-def _bulk_view(bulk: Bulk, partitions: int) -> BulkView:
-    applied = bulk.applied.values()
-    return BulkView(
-        bulk_id=bulk.command.bulk_id, action=bulk.command.action, done=len(applied) == partitions,
-        partitions_done=len(applied), matched=sum(one.matched for one in applied), refused=sum(one.refused for one in applied),
-    )  # fmt: skip
 
 
 @router.post("/jobs/{job_id:path}/retry", status_code=202, tags=["jobs"])
@@ -345,7 +253,10 @@ async def retry(request: Request, job_id: Identifier, body: ReasonBody | None = 
 async def _submission_of(request: Request, job_id: str) -> types.LogPosition | None:
     """Return where a job was submitted, for one that JobForge may have forgotten; None when TruthCore cannot say."""
     cores = cast(TruthCores, request.app.state.truthcores)
-    answer = await cores.ask("GET", f"/v1/jobs/{job_id}/events", b"", b"")
+    try:
+        answer = await cores.ask("GET", f"/v1/jobs/{quote(job_id)}/events", b"", b"")
+    except Refused:
+        return None
     if answer.status_code != 200:
         return None
     for event in msgspec.json.decode(answer.body)["events"]:

@@ -4,10 +4,13 @@ Source: Confluent Schema Registry API reference. Subjects follow TopicRecordName
 """
 
 import json
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Request
+from avro.errors import AvroException
+from avro.schema import parse
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from controlplane.events.catalog import EVENT_TYPES
 from controlplane.events.codec import EventSchema, current_schemas, schemas_by_id
@@ -16,7 +19,115 @@ from controlplane.events.schemas import NAMESPACE, released_schemas, schema_id
 
 MEDIA_TYPE: Final = "application/vnd.schemaregistry.v1+json"
 
+POSTED: Final = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            form: {"schema": {"$ref": "#/components/schemas/PostedSchema"}} for form in (MEDIA_TYPE, "application/json")
+        },
+    }
+}
+
 router = APIRouter(tags=["schema registry"])
+
+
+VersionName = Annotated[str, Path(json_schema_extra={"pattern": r"^(latest|-1|[1-9]\d{0,8})$"}, examples=["latest"])]
+
+
+class RegistryError(BaseModel):
+    """What stock tools expect: 40401 no such subject, 40402 version, 40403 schema; 42201 no schema, 42202 no version, 42205 not permitted."""
+
+    error_code: int
+    message: str
+
+
+class PostedSchema(BaseModel):
+    """A schema as stock tools post it."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["schema"]})
+
+    text: str = Field(alias="schema", description="The schema as JSON text.")
+    schema_type: Literal["AVRO"] = Field("AVRO", alias="schemaType")
+    references: list[dict[str, Any]] = []
+
+
+class SubjectVersion(BaseModel):
+    """One version of a subject."""
+
+    subject: str
+    version: int
+    id: int
+    text: str = Field(alias="schema", description="The schema as JSON text.")
+
+
+class SchemaText(BaseModel):
+    """A schema as JSON text."""
+
+    text: str = Field(alias="schema")
+
+
+class SubjectAndVersion(BaseModel):
+    """Where a schema stands."""
+
+    subject: str
+    version: int
+
+
+class Compatible(BaseModel):
+    """Whether a schema could follow, and why not."""
+
+    is_compatible: bool
+    messages: list[str]
+
+
+class Level(BaseModel):
+    """The level of compatibility."""
+
+    level: Literal["FULL_TRANSITIVE"] = Field(alias="compatibilityLevel")
+
+
+class Mode(BaseModel):
+    """What may be done here."""
+
+    mode: Literal["READONLY"]
+
+
+class _Answer(JSONResponse):
+    media_type = MEDIA_TYPE
+
+
+def _says(answer: Any, **extra: Any) -> dict[str, Any]:
+    """Return how a call is described: its answer, and errors as stock tools expect them."""
+    schema: dict[str, Any] = TypeAdapter(answer).json_schema(ref_template="#/components/schemas/{model}")
+    definitions = schema.pop("$defs", {})
+    if isinstance(answer, type) and issubclass(answer, BaseModel):
+        definitions[answer.__name__] = schema
+        schema = {"$ref": f"#/components/schemas/{answer.__name__}"}
+    _SCHEMAS.update(definitions)
+    error = {"schema": {"$ref": "#/components/schemas/RegistryError"}}
+    problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    errors = {
+        status: {"description": text, "content": {MEDIA_TYPE: error, "application/problem+json": problem}}
+        for status, text in (("404", "There is no such subject, version or schema."), ("422", "It cannot be, or is not permitted."))
+    }  # fmt: skip
+    described = {"200": {"description": "As asked.", "content": {MEDIA_TYPE: {"schema": schema}}}, **errors}
+    return {"response_class": _Answer, "openapi_extra": {"responses": described, "x-own-errors": [404, 422], **extra}}
+
+
+_SCHEMAS: Final[dict[str, Any]] = {
+    "PostedSchema": PostedSchema.model_json_schema(), "RegistryError": RegistryError.model_json_schema()
+}  # fmt: skip
+
+
+def _refuses(**extra: Any) -> dict[str, Any]:
+    described = _says(RegistryError, **extra)
+    del described["openapi_extra"]["responses"]["200"]
+    return {**described, "status_code": 422}
+
+
+def registry_schemas() -> dict[str, Any]:
+    """Return the schemas that the descriptions of these calls name."""
+    return dict(_SCHEMAS)
 
 
 def _answer(content: Any, status: int = 200) -> JSONResponse:
@@ -50,13 +161,13 @@ def _version(subject: str, version: str) -> tuple[int, Any] | JSONResponse:
     return int(version), versions[int(version)]
 
 
-@router.get("/subjects")
+@router.get("/subjects", **_says(list[str]))
 async def subjects() -> JSONResponse:
     """List the subjects."""
     return _answer(sorted(_subjects()))
 
 
-@router.get("/subjects/{subject}/versions")
+@router.get("/subjects/{subject}/versions", **_says(list[int]))
 async def versions(subject: str) -> JSONResponse:
     """List the versions of a subject."""
     name = _subjects().get(subject)
@@ -65,8 +176,8 @@ async def versions(subject: str) -> JSONResponse:
     return _answer(sorted(_versions(name)))
 
 
-@router.get("/subjects/{subject}/versions/{version}")
-async def version(subject: str, version: str) -> JSONResponse:
+@router.get("/subjects/{subject}/versions/{version}", **_says(SubjectVersion))
+async def version(subject: str, version: VersionName) -> JSONResponse:
     """Return one version of a subject."""
     found = _version(subject, version)
     if isinstance(found, JSONResponse):
@@ -79,7 +190,7 @@ def _by_id(identity: int) -> EventSchema | None:
     return schemas_by_id().get(identity)
 
 
-@router.get("/schemas/ids/{identity}")
+@router.get("/schemas/ids/{identity}", **_says(SchemaText))
 async def schema(identity: int) -> JSONResponse:
     """Return the schema of an id, as it stands in the first five bytes of a record."""
     found = _by_id(identity)
@@ -88,7 +199,7 @@ async def schema(identity: int) -> JSONResponse:
     return _answer({"schema": json.dumps(found.schema)})
 
 
-@router.get("/schemas/ids/{identity}/versions")
+@router.get("/schemas/ids/{identity}/versions", **_says(list[SubjectAndVersion]))
 async def schema_versions(identity: int) -> JSONResponse:
     """Return the subject and version of an id."""
     found = _by_id(identity)
@@ -99,20 +210,26 @@ async def schema_versions(identity: int) -> JSONResponse:
     return _answer([{"subject": subject, "version": number} for number in numbers])
 
 
-@router.get("/schemas/types")
+@router.get("/schemas/types", **_says(list[str]))
 async def schema_types() -> JSONResponse:
     """List the kinds of schemas."""
     return _answer(["AVRO"])
 
 
 async def _posted_schema(request: Request) -> Any | JSONResponse:
+    """Return the schema that was posted, or what is wrong with it."""
     try:
-        return json.loads((await request.json())["schema"])
-    except (ValueError, KeyError, TypeError):
-        return _error(42201, "Expected an object with a schema as JSON text.")
+        posted = json.loads((await request.json())["schema"])
+        schema_id(posted)
+        parse(json.dumps(posted))
+    except (ValueError, KeyError, TypeError, AttributeError, AvroException, RecursionError) as error:
+        return _error(
+            42201, f"Expected an object with an Avro schema as JSON text, but: {str(error)[:500] or 'it is none'}."
+        )
+    return posted
 
 
-@router.post("/subjects/{subject}")
+@router.post("/subjects/{subject}", **_says(SubjectVersion, **POSTED))
 async def look_up(subject: str, request: Request) -> JSONResponse:
     """Find a schema under a subject."""
     posted = await _posted_schema(request)
@@ -122,13 +239,13 @@ async def look_up(subject: str, request: Request) -> JSONResponse:
     if name is None:
         return _error(40401, f"Expected a subject of the contract, but found {subject!r}.")
     for number, one in _versions(name).items():
-        if one == posted:
+        if schema_id(one) == schema_id(posted):
             return _answer({"subject": subject, "version": number, "id": schema_id(one), "schema": json.dumps(one)})
     return _error(40403, "Expected a schema of this subject, but found another one.")
 
 
-@router.post("/compatibility/subjects/{subject}/versions/{version}")
-async def compatibility(subject: str, version: str, request: Request) -> JSONResponse:
+@router.post("/compatibility/subjects/{subject}/versions/{version}", **_says(Compatible, **POSTED))
+async def compatibility(subject: str, version: VersionName, request: Request) -> JSONResponse:
     """Say whether a schema could follow, both ways."""
     posted = await _posted_schema(request)
     if isinstance(posted, JSONResponse):
@@ -140,24 +257,43 @@ async def compatibility(subject: str, version: str, request: Request) -> JSONRes
     return _answer({"is_compatible": not reasons, "messages": reasons})
 
 
-@router.get("/config")
-@router.get("/config/{subject}")
-async def config(subject: str | None = None) -> JSONResponse:
+@router.get("/config", **_says(Level))
+async def config() -> JSONResponse:
     """Return the level of compatibility."""
-    if subject is not None and subject not in _subjects():
+    return _answer({"compatibilityLevel": "FULL_TRANSITIVE"})
+
+
+@router.get("/config/{subject}", **_says(Level))
+async def config_of_subject(subject: str) -> JSONResponse:
+    """Return the level of compatibility of a subject: that of all."""
+    if subject not in _subjects():
         return _error(40401, f"Expected a subject of the contract, but found {subject!r}.")
     return _answer({"compatibilityLevel": "FULL_TRANSITIVE"})
 
 
-@router.get("/mode")
+@router.get("/mode", **_says(Mode))
 async def mode() -> JSONResponse:
     """Return the mode: schemas are only read here."""
     return _answer({"mode": "READONLY"})
 
 
-@router.post("/subjects/{subject}/versions")
-@router.delete("/subjects/{subject}")
-@router.delete("/subjects/{subject}/versions/{version}")
-async def not_here(subject: str, version: str | None = None) -> JSONResponse:
+@router.delete("/subjects/{subject}/versions/{version}", **_refuses())
+async def refuse_write_of_version(subject: str, version: str) -> JSONResponse:
+    """Refuse: schemas change in the repository, where compatibility is checked."""
+    return await refuse_write()
+
+
+@router.post("/subjects/{subject}/versions", **_refuses(**POSTED))
+@router.delete("/subjects/{subject}", **_refuses())
+@router.put("/config/{subject}", **_refuses())
+@router.delete("/config/{subject}", **_refuses())
+async def refuse_write_of_subject(subject: str) -> JSONResponse:
+    """Refuse: schemas change in the repository, where compatibility is checked."""
+    return await refuse_write()
+
+
+@router.put("/config", **_refuses())
+@router.put("/mode", **_refuses())
+async def refuse_write() -> JSONResponse:
     """Refuse: schemas change in the repository, where compatibility is checked."""
     return _error(42205, "Expected a read, but found a write: schemas change in the repository only.")

@@ -4,7 +4,7 @@ import asyncio
 from typing import Annotated, Any, cast
 
 import msgspec
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Depends, Path, Request
 from pydantic import Field
 
 from controlplane.api.models import Acknowledgement, Identifier, Model
@@ -14,6 +14,7 @@ from controlplane.contents.store import ContentCorrupt, ContentMissing
 from controlplane.events import types
 from controlplane.gateway.callers import CALLER
 from controlplane.gateway.cores import TruthCores
+from controlplane.gateway.idempotency import declared
 from controlplane.gateway.records import event_at
 from controlplane.gateway.submissions import Door, command_header
 from controlplane.log.positions import parse_position, position_text
@@ -41,7 +42,7 @@ def _door(request: Request) -> Door:
     return cast(Door, request.app.state.door)
 
 
-@router.post("/secrets/{name}/forget", status_code=202)
+@router.post("/secrets/{name}/forget", status_code=202, dependencies=[Depends(declared)])
 async def forget(request: Request, name: SecretName, body: ForgetRequest | None = None) -> Acknowledgement:
     """Forget a key: every payload and result that it encrypted is unreadable from now on, wherever its bytes are.
 
@@ -55,7 +56,7 @@ async def forget(request: Request, name: SecretName, body: ForgetRequest | None 
         raise refused(
             "key_missing", f"Expected the keys of this installation, but the gateway has none to forget {name}."
         )
-    header = msgspec.structs.replace(command_header(door, "SecretForgotten", f"secret:{key_id}"), tenant=tenant)
+    header = msgspec.structs.replace(command_header(request, "SecretForgotten", f"secret:{key_id}"), tenant=tenant)
     event = types.SecretForgotten(header=header, subject=f"secret:{key_id}", key_id=key_id, reason=wish.reason)
     position = await door.producer.publish(event)
     await asyncio.to_thread(door.contents.keys.forget, key_id)

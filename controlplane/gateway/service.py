@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator
 
@@ -9,27 +10,46 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
-from controlplane import __version__
-from controlplane.api.models import Problem
+from controlplane.api.problems import Refused
 from controlplane.console import Console
 from controlplane.contents import ContentStore
 from controlplane.events.catalog import CONTROLS, RUNNERS, Service
-from controlplane.gateway import contents, deadletters, operations, registry, secrets, session, submissions
+from controlplane.gateway import (
+    asyncapi,
+    bulk,
+    contents,
+    deadletters,
+    governing,
+    operations,
+    registry,
+    secrets,
+    session,
+    streaming,
+    submissions,
+)
 from controlplane.gateway.capabilities import Capabilities
+from controlplane.gateway.connection import PatientProtocol
 from controlplane.gateway.cores import TruthCores
+from controlplane.gateway.described import described
 from controlplane.gateway.governance import Governance
+from controlplane.gateway.idempotency import Idempotency
 from controlplane.gateway.identity import Doorkeeper, Identities, IdentitiesInvalid
-from controlplane.gateway.limits import BodyLimit, add_gateway_handlers
-from controlplane.gateway.queries import add_queries
+from controlplane.gateway.limits import Intake, add_gateway_handlers
+from controlplane.gateway.live import Tail
+from controlplane.gateway.measures import watch
+from controlplane.gateway.pace import PaceLimit
+from controlplane.gateway.reads import add_reads
 from controlplane.log.connection import LogConnection
 from controlplane.log.producer import LogProducer
 from controlplane.log.topics import ensure_topics
 from controlplane.security.serving import server_config
 from controlplane.settings import Settings
-from controlplane.telemetry.health import Dependency, State, health_routes
+from controlplane.telemetry.health import Dependency, State, health_routes, process_metrics
 from controlplane.telemetry.logs import configure_logging
+from controlplane.telemetry.requests import Measured, RequestMeasures
 
-BODY_LIMIT_BYTES = 16 * 1024 * 1024
+LINES = frozenset({bulk.PATH})
+"""Paths whose bodies are read line by line."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -53,36 +73,50 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.door = submissions.Door(producer, capabilities, store, governance)
         app.state.governance = governance
         app.state.connection = connection
+        app.state.tail = Tail(connection, counts)
         app.state.truthcores = TruthCores(settings.truthcore_urls, settings.tls)
         app.state.truthcores.start()
+        watch(app, metrics)
         yield
+        await app.state.tail.stop()
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
         await app.state.truthcores.close()
         await producer.stop()
 
-    app = FastAPI(
-        title="ControlPlane", version=__version__, lifespan=lifespan, summary="Run jobs, and know what is true of them.",
-        responses={code: {"model": Problem, "content": {"application/problem+json": {}}} for code in (404, 413, 422, 503)},
-    )  # fmt: skip
+    metrics = process_metrics()
+    app = described(lifespan)
+    app.state.streams = 0
     add_gateway_handlers(app)
-    app.add_middleware(BodyLimit, limit_bytes=BODY_LIMIT_BYTES, streaming_paths=frozenset({"/v1/jobs/bulk"}))
+    # The last one added is the first to see a request.
+    app.add_middleware(Idempotency, streaming_paths=LINES)
+    app.add_middleware(Intake, streaming_paths=LINES)
+    if settings.requests_per_second is not None:
+        app.add_middleware(PaceLimit, per_second=settings.requests_per_second)
     app.add_middleware(Doorkeeper, identities=identities)
     app.state.identities = identities
-    app.include_router(session.router)
-    app.include_router(secrets.router)  # Before jobs, whose ids may have slashes.
-    app.include_router(submissions.router)
-    app.include_router(operations.router)
-    app.include_router(deadletters.router)
-    app.include_router(contents.router)
-    add_queries(app)
+    app.add_middleware(Measured, measures=RequestMeasures(metrics))
+    for part in (session, secrets, bulk, streaming, submissions, operations, governing, deadletters, contents):
+        app.include_router(part.router)
+    add_reads(app)
     app.include_router(registry.router)
+    app.include_router(asyncapi.router)
+
+    async def log() -> Dependency:
+        governance: Governance = app.state.governance
+        return governance.health()
 
     async def truthcore() -> Dependency:
-        answer = await app.state.truthcores.ask("GET", "/health/live", b"", b"")
-        return Dependency(state=State.OK if answer.status_code == 200 else State.DEGRADED)
+        try:
+            answer = await app.state.truthcores.ask("GET", "/health/ready", b"", b"")
+        except Refused as refused:
+            return Dependency(state=State.DEGRADED, detail=f"Writes go on, reads do not: {refused}")
+        ready = answer.status_code == 200
+        return Dependency(
+            state=State.OK if ready else State.DEGRADED, detail="" if ready else "Reads may be behind: it is not ready."
+        )
 
-    app.router.routes.extend(health_routes("gateway", {"truthcore": truthcore}))
+    app.router.routes.extend(health_routes("gateway", {"log": log, "truthcore": truthcore}, metrics))
     app.mount("/console", Console())
 
     @app.get("/", include_in_schema=False)
@@ -90,6 +124,19 @@ def create_app(settings: Settings) -> FastAPI:
         return RedirectResponse("/console/")
 
     return app
+
+
+class _Server(uvicorn.Server):
+    """A server that tells its live streams to end before it waits for what is open."""
+
+    def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop: every stream says where it ends."""
+        await self._app.state.tail.close()
+        await super().shutdown(sockets)
 
 
 def run(settings: Settings) -> None:
@@ -101,7 +148,7 @@ def run(settings: Settings) -> None:
         raise SystemExit(str(error)) from error
     clients = ssl.CERT_REQUIRED if settings.gateway_certificates == "required" else ssl.CERT_OPTIONAL
     config = server_config(
-        app, settings.tls, clients=clients, host=settings.gateway_host, port=settings.gateway_port,
-        timeout_graceful_shutdown=5, timeout_keep_alive=30, h11_max_incomplete_event_size=64 * 1024,
+        app, settings.tls, clients=clients, host=settings.gateway_host, port=settings.gateway_port, loop="uvloop",
+        http=PatientProtocol, ws="none", timeout_graceful_shutdown=5, timeout_keep_alive=30, backlog=2048, server_header=False,
     )  # fmt: skip
-    uvicorn.Server(config).run()
+    _Server(app, config).run()

@@ -69,6 +69,9 @@ class LogReader:
 
     async def stop(self) -> None:
         """Disconnect."""
+        await asyncio.sleep(
+            0
+        )  # aiokafka cancels a task of its own; one that never began would end its close half-way, and this task.
         await self._consumer.stop()
 
     async def assign(self, positions: Mapping[Partition, Start]) -> None:

@@ -64,7 +64,7 @@ def server_config(
     if tls is not None:
         context = server_context(tls, clients=clients)  # Here, so that files that cannot be used end the start.
         secured = {"ssl_context_factory": lambda *_: context, "http": PeerProtocol}
-    return uvicorn.Config(app, log_config=None, access_log=False, **secured, **named)
+    return uvicorn.Config(app, log_config=None, access_log=False, **{**secured, **named})
 
 
 @asynccontextmanager

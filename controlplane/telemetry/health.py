@@ -9,7 +9,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import Final
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -43,6 +51,15 @@ class HealthAnswer(BaseModel):
     version: str
     state: State
     dependencies: dict[str, Dependency]
+
+
+def process_metrics() -> CollectorRegistry:
+    """Return a registry that tells of the process itself: memory, time, files, collections; services add their own to it."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
 
 
 Check = Callable[[], Awaitable[Dependency]]

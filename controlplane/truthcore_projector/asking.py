@@ -8,15 +8,24 @@ from fastapi import Query
 
 from controlplane.api import models
 from controlplane.api.problems import Refused, refused
+from controlplane.api.reading import MinPosition, WaitSeconds
 from controlplane.truthcore_projector.moments import AsOf, as_of_text
 
 T = TypeVar("T")
 
-Limit = Annotated[int, Query(ge=1, le=1000)]
-MinPosition = Annotated[
-    list[str] | None, Query(description="topic/partition/offset that the answer must reflect; repeatable.")
+__all__ = [
+    "AsOfText",
+    "Asked",
+    "Limit",
+    "MinPosition",
+    "ValidAt",
+    "WaitSeconds",
+    "as_of_from",
+    "cursor_from",
+    "missing",
 ]
-WaitSeconds = Annotated[float, Query(ge=0, le=30)]
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
 AsOfText = Annotated[
     str | None,
     Query(description="What the log knew: a time (RFC 3339), or positions topic/partition/offset, comma-separated, each included."),

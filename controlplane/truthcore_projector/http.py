@@ -1,15 +1,15 @@
 """The queries over HTTP: the read paths of the gateway, served by the process that owns the database."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-import duckdb
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query
 from fastapi import Path as PathField
 
 from controlplane import __version__
 from controlplane.api import models
 from controlplane.api.problems import add_problem_handlers, refused
-from controlplane.telemetry.health import Check, health_routes
+from controlplane.telemetry.health import Check, health_routes, process_metrics
+from controlplane.telemetry.requests import Measured, RequestMeasures
 from controlplane.truthcore_projector import queries
 from controlplane.truthcore_projector.answering import Answering
 from controlplane.truthcore_projector.asking import (
@@ -26,9 +26,11 @@ from controlplane.truthcore_projector.cursors import Cursor
 from controlplane.truthcore_projector.http_activity import add_activity
 from controlplane.truthcore_projector.http_audit import add_audit
 from controlplane.truthcore_projector.http_lineage import add_lineage
+from controlplane.truthcore_projector.http_results import add_results
 from controlplane.truthcore_projector.http_scheduling import add_scheduling
 from controlplane.truthcore_projector.http_snapshots import add_snapshots
 from controlplane.truthcore_projector.http_truths import add_truths
+from controlplane.truthcore_projector.measures import ProjectionMeasures
 from controlplane.truthcore_projector.moments import bounds
 from controlplane.truthcore_projector.parts import add_parts
 from controlplane.truthcore_projector.peers import Peers
@@ -37,6 +39,10 @@ from controlplane.truthcore_projector.snapshots import Snapshots
 from controlplane.truthcore_projector.sql import select
 from controlplane.truthcore_projector.store import Store
 from controlplane.truthcore_projector.visibility import TenantsOfRequest
+
+EventCursor = Annotated[
+    str | None, Query(pattern=queries.EVENT_CURSOR, description="`next_cursor` of the page before.")
+]
 
 
 def create_app(
@@ -48,6 +54,7 @@ def create_app(
     app.add_middleware(TenantsOfRequest)
 
     asked = Answering(store, projector, peers)
+    add_results(app, asked, projector)  # Before the jobs: an id may hold a slash, so the first route that fits wins.
     _add_jobs(app, asked)
     add_scheduling(app, asked, projector, lease_seconds)
     add_activity(app, asked)
@@ -59,29 +66,30 @@ def create_app(
     add_parts(app, store, projector)
     if snapshots is not None:
         add_snapshots(app, snapshots)
-    app.router.routes.extend(health_routes("truthcore", checks))
+    metrics = process_metrics()
+    ProjectionMeasures(metrics).watch(projector)
+    app.add_middleware(Measured, measures=RequestMeasures(metrics))
+    app.router.routes.extend(health_routes("truthcore", checks, metrics))
     return app
 
 
 def _add_jobs(app: FastAPI, asked: Asked) -> None:
     @app.get("/v1/jobs")
     async def jobs(
-        request: Request,
-        limit: Limit = 50,
-        cursor: str | None = None,
-        as_of: AsOfText = None,
-        min_position: MinPosition = None,
-        wait_seconds: WaitSeconds = 5.0,
-    ) -> models.JobsAnswer:
-        filters = {name: request.query_params.get(name) for name in queries.JOB_FILTERS}
-        try:
-            (page, following), reflects = await asked(
-                min_position, wait_seconds, lambda c: queries.job_page(c, filters, limit, cursor), as_of
-            )
-        except duckdb.ConversionException as error:
-            raise refused(
-                "request_invalid", f"Expected a cursor of an earlier page, but found {cursor!r}.", field="cursor"
-            ) from error
+        job_type: str | None = None, phase: models.Phase | None = None, pool: str | None = None, tenant: str | None = None,
+        correlation_id: str | None = None, parent_job_id: str | None = None,
+        search: Annotated[str | None, Query(max_length=200, description="Part of the id, type, correlation id or error.")] = None,
+        limit: Limit = 50, cursor: Annotated[str | None, Query(pattern=queries.JOB_CURSOR)] = None, as_of: AsOfText = None,
+        min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0,
+    ) -> models.JobsAnswer:  # fmt: skip
+        """Return a page of jobs, the newest first."""
+        filters = {
+            "job_type": job_type, "phase": phase, "pool": pool, "tenant": tenant, "correlation_id": correlation_id,
+            "parent_job_id": parent_job_id, "search": search,
+        }  # fmt: skip
+        (page, following), reflects = await asked(
+            min_position, wait_seconds, lambda c: queries.job_page(c, filters, limit, cursor), as_of
+        )
         return models.JobsAnswer(jobs=page, next_cursor=following, reflects=reflects)
 
     @app.get("/v1/jobs/{job_id:path}/events")
@@ -119,14 +127,14 @@ def _add_events(app: FastAPI, asked: Asked) -> None:
     @app.get("/v1/events")
     async def events(
         topic: str | None = None, event_type: str | None = None, correlation_id: str | None = None, limit: Limit = 50,
-        cursor: str | None = None, as_of: AsOfText = None, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0,
+        cursor: EventCursor = None, as_of: AsOfText = None, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0,
     ) -> models.EventsAnswer:  # fmt: skip
         filters = {"topic": topic, "event_type": event_type, "correlation_id": correlation_id}
         return await page(filters, limit, cursor, as_of, min_position, wait_seconds)
 
     @app.get("/v1/deadletters")
     async def dead_letters(
-        limit: Limit = 50, cursor: str | None = None, as_of: AsOfText = None, min_position: MinPosition = None,
+        limit: Limit = 50, cursor: EventCursor = None, as_of: AsOfText = None, min_position: MinPosition = None,
         wait_seconds: WaitSeconds = 5.0,
     ) -> models.EventsAnswer:  # fmt: skip
         after = cursor_from(queries.event_cursor, cursor)
@@ -139,13 +147,13 @@ def _add_events(app: FastAPI, asked: Asked) -> None:
     async def event(
         topic: str, partition: Annotated[int, PathField(ge=0, lt=2**31)], offset: Annotated[int, PathField(ge=0, lt=2**63)],
         as_of: AsOfText = None, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0,
-    ) -> dict[str, Any]:  # fmt: skip
+    ) -> models.EventAnswer:  # fmt: skip
         found, reflects = await asked(
             min_position, wait_seconds, lambda c: queries.event_at(c, topic, partition, offset), as_of
         )
         if found is None:
             raise missing("a record", f"{topic}/{partition}/{offset}")
-        return {"event": found, "reflects": reflects}
+        return models.EventAnswer(event=found, reflects=reflects)
 
     @app.get("/v1/causation")
     async def causation(

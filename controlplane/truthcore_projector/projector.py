@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import duckdb
@@ -73,10 +73,14 @@ class Projector:
         self._folded_records = 0
         self._last_log_time_milliseconds = 0
         self._moved = asyncio.Condition()
+        self.version = 0
+        """Counts how often the projection moved."""
         self._waiting = 0
         self._wanted = asyncio.Event()
         """Set while somebody waits for a record that is not reflected yet."""
         self.reading = False
+        self.on_batch: Callable[[int, float], None] = lambda records, seconds: None
+        """Told of each batch: records, and seconds to project them."""
 
     def standing(self, positions: Mapping[Partition, int] | None = None) -> Standing:
         """Return how this process stands; `reflects` is what an answer made of these positions knows, by default now."""
@@ -117,8 +121,8 @@ class Projector:
             except PositionInvalid as error:
                 raise refused("request_invalid", str(error), field="min_position", found=text) from error
             if position.partition >= self._counts.get(position.topic, 0):
-                known = f"Expected a partition of the log, but found {text[:200]}."
-                raise refused("request_invalid", known, field="min_position", found=text)
+                known = f"Expected a position in a partition of the log, but there is no such partition: {text[:200]}."
+                raise refused("not_found", known, field="min_position", found=text)
             place = (position.topic, position.partition)
             wanted[place] = max(wanted.get(place, 0), position.offset)
         return wanted
@@ -149,6 +153,21 @@ class Projector:
                 await self._moved.wait_for(there)
         except TimeoutError:
             return there()
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._wanted.clear()
+        return True
+
+    async def moved(self, since: int, within_seconds: float) -> bool:
+        """Wait until the projection reflects more than it did at a `version`; False when it does not in time."""
+        self._waiting += 1
+        self._wanted.set()
+        try:
+            async with asyncio.timeout(within_seconds), self._moved:
+                await self._moved.wait_for(lambda: self.version > since)
+        except TimeoutError:
+            return self.version > since
         finally:
             self._waiting -= 1
             if not self._waiting:
@@ -190,6 +209,7 @@ class Projector:
             return
         records = [record for batch in batches.values() for record in batch]
         following = {one: batch[-1].offset + 1 for one, batch in batches.items()}
+        began = time.perf_counter()
         # Step 1. A crash after the letters: the batch comes again, and they get the same ids.
         mine = [one for one in records if self.shard.keeps(one.topic, one.key, self._counts[JOBS.name])]
         decoded = await asyncio.to_thread(self._decoder.decode, mine)
@@ -197,9 +217,11 @@ class Projector:
         # Step 2. A crash after the rows: reading goes on behind them.
         await asyncio.to_thread(self._store.write, decoded, following)
         self._folded_records += len(records)
+        self.on_batch(len(records), time.perf_counter() - began)
         self._last_log_time_milliseconds = max(record.timestamp for record in records)
         async with self._moved:
             self.positions.update(following)
+            self.version += 1
             self._moved.notify_all()
         if len(records) < BATCH_RECORDS:
             await self._gather()

@@ -1,14 +1,12 @@
 """Questions about jobs, events and causes; each takes a cursor of its own and returns the models of the HTTP contract."""
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-import msgspec
-
 from controlplane.api.models import AttemptView, CausationNode, ContentView, EventView, JobView, RunnerView
-from controlplane.events.codec import UndecodableRecord, decode
+from controlplane.api.plain import json_value, plain_record
+from controlplane.events.codec import decode
 from controlplane.events.types import RunnerRegistered
 from controlplane.log.positions import parse_position
 from controlplane.truthcore_projector.cursors import Cursor, rows, tuples
@@ -20,6 +18,10 @@ _EVENT: Final = (
     " cause_offset, occurred_at, producer, value"
 )
 _BEFORE: Final = '(log_time, topic, partition, "offset") < (?::TIMESTAMP, ?, ?, ?)'
+TIME_PATTERN: Final = r"(19|20)\d\d-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?"
+JOB_CURSOR: Final = rf"^{TIME_PATTERN}~.+$"
+"""A cursor of `job_page`: time and id of the last job of the page before."""
+EVENT_CURSOR: Final = rf"^{TIME_PATTERN}~[a-z.]{{1,40}}/\d{{1,6}}/\d{{1,18}}$"
 JOB_FILTERS: Final = ("job_type", "phase", "pool", "tenant", "correlation_id", "parent_job_id", "search")
 """What jobs are chosen by; `search` is a part of the id, the type, the correlation id or the error."""
 _SEARCHED: Final = "concat_ws(' ', job_id, job_type, correlation_id, error_code, error_message)"
@@ -27,43 +29,8 @@ _SEARCHED: Final = "concat_ws(' ', job_id, job_type, correlation_id, error_code,
 CONCLUDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED", "REJECTED"})
 
 
-def _json(data: bytes | None) -> Any:
-    if not data:
-        return None
-    try:
-        return json.loads(data)
-    except ValueError:
-        return f"{len(data)} bytes that are not JSON"
-
-
-def plain_event(event: Any) -> Any:
-    """Return an event as JSON values: bytes that hold JSON as that JSON, other bytes as text or their size."""
-    fields = msgspec.to_builtins(event, builtin_types=(bytes,))
-
-    def readable(value: Any) -> Any:
-        match value:
-            case bytes():
-                return (
-                    _json(value)
-                    if value[:1] in b'{["0123456789tfn'
-                    else value.decode("utf-8", "backslashreplace")[:2000]
-                )
-            case dict():
-                return {name: readable(one) for name, one in value.items()}
-            case list() | tuple():
-                return [readable(one) for one in value]
-            case _:
-                return value
-
-    return readable(fields)
-
-
 def event_view(row: dict[str, Any]) -> EventView:
     """Return a row of `events` as a model, its record decoded."""
-    try:
-        event = plain_event(decode(row["value"] or b""))
-    except UndecodableRecord as error:
-        event = {"undecodable": str(error), "value": (row["value"] or b"")[:200].decode("utf-8", "backslashreplace")}
     cause = None
     if row["cause_topic"] is not None:
         cause = f"{row['cause_topic']}/{row['cause_partition']}/{row['cause_offset']}"
@@ -71,7 +38,7 @@ def event_view(row: dict[str, Any]) -> EventView:
         position=f"{row['topic']}/{row['partition']}/{row['offset']}", event_id=row["event_id"] or "",
         event_type=row["event_type"], log_time=row["log_time"], occurred_at=row["occurred_at"] or row["log_time"],
         correlation_id=row["correlation_id"] or "", causation=cause, producer=row["producer"] or "",
-        key=(row["key"] or b"").decode("utf-8", "backslashreplace"), event=event,
+        key=(row["key"] or b"").decode("utf-8", "backslashreplace"), event=plain_record(row["value"]),
     )  # fmt: skip
 
 
@@ -114,8 +81,8 @@ def _job_view(row: dict[str, Any], attempts: list[AttemptView], *, details: bool
     return JobView(
         job_id=row["job_id"], job_type=row["job_type"], phase=row["phase"], pool=row["pool"], priority=row["priority"],
         tenant=row["tenant"], correlation_id=row["correlation_id"], submitted_at=row["submitted_at"],
-        concluded_at=row["concluded_at"], attempts=attempts, payload=_json(row["payload"]) if details else None,
-        result=_json(row["result"]) if details else None, error=error, parent_job_id=row["parent_job_id"],
+        concluded_at=row["concluded_at"], attempts=attempts, payload=json_value(row["payload"]) if details else None,
+        result=json_value(row["result"]) if details else None, error=error, parent_job_id=row["parent_job_id"],
         encrypted_with=row["payload_key"],
         payload_reference=_reference(row, "payload"), result_reference=_reference(row, "result"), retried_as=row["retried_as"],
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from controlplane.api.models import JobRequest
 from controlplane.api.submissions import JobOptions, OptionInvalid, instant_of, job_submitted, json_content
@@ -53,7 +53,7 @@ def test_options_are_the_fields_of_a_request() -> None:
 def test_options_that_a_job_cannot_have_are_refused_in_words() -> None:
     with pytest.raises(OptionInvalid, match="Expected not_before with a time zone"):
         submitted(not_before=datetime(2026, 1, 1))  # noqa: DTZ001 -- that it has none is the point
-    with pytest.raises(OptionInvalid, match=r"Expected categories of .*TIMEOUT.* in retry.never_retry, but 'LUNCH'"):
+    with pytest.raises(ValidationError, match=r"retry.never_retry.0\n.*TIMEOUT"):
         submitted(retry={"never_retry": ["LUNCH"]})
 
 

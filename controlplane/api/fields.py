@@ -1,0 +1,33 @@
+"""Fields of requests that take what JSON Schema says and nothing that merely resembles it: "1" is no number, 0 is not false."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator, Strict, WrapValidator
+
+INT_MOST: Final = 2**31 - 1
+"""Largest whole number of an Avro int."""
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool | str | bytes):
+        raise ValueError("Input should be a number")
+    return value
+
+
+def _moment(value: Any, read: Callable[[Any], datetime]) -> datetime:
+    if isinstance(value, datetime):
+        return value  # Of a caller in this process, who is told by whoever makes the event of it.
+    if not isinstance(value, str):
+        raise ValueError("Input should be a time as text (RFC 3339)")
+    found = read(value)
+    if found.tzinfo is None:
+        raise ValueError("Input should have a time zone")
+    return found
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
+Number = Annotated[float, BeforeValidator(_number)]
+YesNo = Annotated[bool, Strict()]
+Moment = Annotated[datetime, WrapValidator(_moment)]
