@@ -3,13 +3,28 @@
 import signal
 import sys
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from controlplane.cli.asking import DataDir, Json, fail
 
+if TYPE_CHECKING:
+    from controlplane.cli.stack import SystemStack
+
 PANEL = "Run it"
+LOOK_AT_CERTIFICATES_SECONDS: Final = 3600.0
+
+
+def renew(stack: "SystemStack") -> None:
+    """Renew the certificates of a stack that are due; what prevents it is said and tried again later."""
+    from controlplane.log.connection import LogUnavailable
+
+    try:
+        for name in stack.embedded.renew_certificates():
+            print(f"The certificate of {name} was renewed.")
+    except (LogUnavailable, OSError) as error:
+        print(f"controlplane: certificates are due, but: {error}", file=sys.stderr)
 
 
 def up(
@@ -51,7 +66,8 @@ def up(
                 "Start a runner in another terminal:  controlplane runner package.module:runner\nCtrl-C stops everything."
             )
             while True:
-                time.sleep(3600)
+                time.sleep(LOOK_AT_CERTIFICATES_SECONDS)
+                renew(stack)
     except KeyboardInterrupt:
         print("Stopped.")
     except EmbeddedStackError as error:

@@ -1,5 +1,6 @@
 """The embedded stack on one data folder: a broker and Valkey that start together and come back where they were."""
 
+import asyncio
 import hashlib
 import os
 import sys
@@ -30,7 +31,9 @@ from controlplane.local.process import ON_CRASH, Child, Restart
 from controlplane.local.supervisor import Supervisor
 from controlplane.local.training import ready_java
 from controlplane.local.valkey import ValkeyNode
-from controlplane.security.certificates import ensure_certificates
+from controlplane.log.connection import LogConnection
+from controlplane.log.renewal import reload_certificates
+from controlplane.security.certificates import ADMIN, BROKER, RENEW_WITHIN_DAYS, Outcome, ensure_certificates, tls_files
 from controlplane.security.permissions import NAMESPACE, store_users
 
 PLATFORMS: Final = ("linux", "darwin")
@@ -211,6 +214,22 @@ class EmbeddedStack:
             self._held.write(StackRecord(ports=self._record_now.ports))
             self._held.release()
             self._held = self._kafka = self._valkey = self._cluster = self._valkey_node = None
+
+    def renew_certificates(self, *, within_days: int = RENEW_WITHIN_DAYS) -> tuple[str, ...]:
+        """Renew what ends within so many days and return whose it was; services look at their files, the broker is told.
+
+        Raises:
+            LogUnavailable: the broker goes on with the certificate in hand.
+        """
+        if self.certificates is None:
+            return ()
+        reports = ensure_certificates(self.certificates, renew_within_days=within_days)
+        renewed = tuple(one.name for one in reports if one.outcome is not Outcome.KEPT)
+        if BROKER in renewed and self._cluster is not None:
+            files = node_tls(self.certificates)
+            connection = LogConnection(bootstrap=self._cluster.bootstrap, tls=tls_files(self.certificates, ADMIN))
+            asyncio.run(reload_certificates(connection, 1, str(files.keystore), str(files.truststore)))
+        return renewed
 
     def publish(self, name: str, address: str) -> None:
         """Write into `stack.json` where something else can be found; no secrets."""

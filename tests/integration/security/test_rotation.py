@@ -124,6 +124,19 @@ def _admin(folder: Path) -> Path:
     return folder
 
 
+def test_a_stack_renews_what_is_due_and_leaves_the_rest(secured_stack: EmbeddedStack, connect: Connect) -> None:
+    certificates, address = secured_stack.certificates, connect(ADMIN).bootstrap
+    assert certificates is not None
+    port = int(address.rpartition(":")[2])
+    before = shown_at(port, certificates)
+    assert secured_stack.renew_certificates() == ()
+    assert set(secured_stack.renew_certificates(within_days=NOW)) >= {"broker", "gateway", ADMIN}
+    give_up_at = time.monotonic() + WITHIN_SECONDS
+    while shown_at(port, certificates) == before:
+        assert time.monotonic() < give_up_at
+        time.sleep(0.1)
+
+
 async def test_files_that_the_broker_cannot_use_are_refused_and_it_goes_on(
     secured_stack: EmbeddedStack, connect: Connect, tmp_path: Path
 ) -> None:

@@ -162,6 +162,19 @@ def test_records_gone_from_the_front_are_said_once_and_the_rest_is_compared() ->
     assert [one.to_offset for one in found(records[12:], heads)] == [12, 20]
 
 
+def test_a_record_behind_a_range_that_is_gone_is_proven_by_the_subtree_roots_alone() -> None:
+    records = log_of(23)
+    heads = heads_of(records)
+    start, head = heads[-2], heads[-1]
+    left = records[start.end_offset :]  # All that the partition still holds.
+    note = signed_event(head, KEY, PRODUCER, Instant(1)).note
+    for record in left:
+        assert verify_inclusion(proof_of(record, left, start, head, note), [KEY.public_key()])
+    without = msgspec.structs.replace(start, frontier=start.frontier[:-1])
+    with pytest.raises((NotProvable, ValueError)):
+        proof_of(left[0], left, without, head, note)
+
+
 def test_an_end_that_was_cut_off_is_found_although_everything_left_is_as_signed() -> None:
     records = log_of(16)
     [finding] = found(records[:12], heads_of(records))
