@@ -28,15 +28,15 @@ const schedule = (again) => change({ title: "Schedule a job", words: "Schedule",
 const end = (words, path, again) => button(words, () => attempt(() => remove(path), (answer) => `Done, on the log at ${answer.position}.`).then((done) => done && again()));
 
 export async function controls({ signal, again }) {
-  const [now, schedules] = await Promise.all([get("/v1/controls", {}, signal), get("/v1/schedules", {}, signal)]);
-  const pauses = Object.entries(now.pauses), limits = Object.entries(now.limits), shares = Object.entries(now.shares);
+  const [now, { limits }, schedules] = await Promise.all([get("/v1/controls", {}, signal), get("/v1/limits", {}, signal), get("/v1/schedules", {}, signal)]);
+  const pauses = Object.entries(now.pauses), shares = Object.entries(now.shares);
   const says = (one) => [one.max_running !== null && `${number(one.max_running)} at once`, one.starts !== null && `${plural(one.starts, "start")} in ${number(one.period_seconds)} s`].filter(Boolean).join(", ");
   return [
     title("Controls"), lead("What governs routing now. Each change is a record on the log."),
     now.admission.open ? null : note(tag("admission closed", "bad"), ` New submissions are refused: ${now.admission.reason}`),
     wide(
       card("Pauses", table(["What", "Why", ""], pauses.map(([subject, reason]) => [mono(subject), reason, end("Resume", `/v1/pauses/${inPath(subject)}`, again)]), { caption: "Pauses", keys: pauses.map(([subject]) => subject), empty: "Nothing is paused." }), row(button("Pause…", () => pause(again)))),
-      card("Limits", table(["What", "Says", ""], limits.map(([subject, one]) => [mono(subject), says(one), end("Remove", `/v1/limits/${inPath(subject)}`, again)]), { caption: "Limits", keys: limits.map(([subject]) => subject), empty: "Nothing is limited." }), row(button("Limit…", () => limit(again)))),
+      card("Limits", table(["What", "Says", "Running", "Waiting", ""], limits.map((one) => [mono(one.subject), says(one), number(one.running), number(one.queued + one.retrying + one.delayed), one.declared === one.subject ? end("Remove", `/v1/limits/${inPath(one.subject)}`, again) : one.declared ? quiet("by ", mono(one.declared)) : quiet("by its key")]), { caption: "Limits", keys: limits.map((one) => one.subject), empty: "Nothing is limited." }), row(button("Limit…", () => limit(again)))),
       card("Shares of tenants", table(["Tenant", "Weight"], shares.map(([tenant, weight]) => [tenant, number(weight)]), { caption: "Shares", keys: shares.map(([tenant]) => tenant), empty: "All tenants have the same weight." }), row(button("Give a weight…", () => share(again))))),
     card("Schedules", table(["Schedule", "Cron", "Zone", "Type", "Last", "Next", ""], schedules.map((one) => [mono(one.schedule_id), mono(one.cron), one.time_zone, one.job_type, one.last_job_id ? [time(one.last_at), " ", job(one.last_job_id)] : quiet("–"), one.paused ? tag("paused") : one.next_at.length ? time(one.next_at[0]) : quiet("never"), end("Remove", `/v1/schedules/${of(one.schedule_id)}`, again)]), { caption: "Schedules", keys: schedules.map((one) => one.schedule_id), empty: "No schedule is declared." }), row(button("Schedule…", () => schedule(again)))),
   ];

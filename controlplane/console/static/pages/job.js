@@ -11,6 +11,8 @@ import { between, clock, duration, gist, percent, plural, valueOf } from "../wor
 import { body, OVER, question } from "./jobs.js";
 
 const TABS = [["", "Summary"], ["log", "Log"], ["events", "Events"], ["graph", "Causation"]];
+const LINES = 1000;
+const LINES_AT_MOST = 5000;
 
 function actions(one, again) {
   const act = async (action, whom) => {
@@ -29,14 +31,23 @@ function attempts(one) {
     [each.error && h("div", { class: "bad" }, each.error.message), quiet(each.routing_reason)]]), { caption: "Attempts", keys: one.attempts.map((each) => each.attempt_id), empty: "It was not handed to a runner yet." });
 }
 
-function log(events, one) {
-  const records = events.filter((event) => event.event_type === "JobLogged");
-  const lines = records.flatMap((event) => event.event.lines.map((line, index) => ({ ...line, key: `${event.position}/${index}`, attempt: one.attempts.find((each) => each.attempt_id === event.event.attempt_id)?.attempt_number })));
-  lines.sort((a, b) => a.at - b.at);
-  const dropped = Math.max(0, ...records.map((event) => event.event.dropped ?? 0)), several = one.attempts.length > 1;
+async function allLines(path, signal) {
+  // Page by page: a handler may log more than one answer holds.
+  const lines = [];
+  let cursor = null, page;
+  do {
+    page = await get(`${path}/logs`, { limit: LINES, cursor }, signal);
+    lines.push(...page.lines);
+    cursor = page.next_cursor;
+  } while (page.lines.length === LINES && lines.length < LINES_AT_MOST);
+  return { lines, dropped: page.dropped };
+}
+
+function log({ lines, dropped }, one) {
+  const several = one.attempts.length > 1, attempt = new Map(one.attempts.map((each) => [each.attempt_id, each.attempt_number]));
   return card(h("span", {}, "Log of the handler ", !OVER.has(one.phase) && tag("live", "run")),
-    lines.length ? h("div", { class: "log", role: "log", tabindex: 0, "aria-label": "Log lines" }, h("ol", {}, lines.map((line) => h("li", { class: line.level, "data-key": line.key },
-      h("time", { title: new Date(line.at / 1000).toISOString() }, clock(line.at / 1000, { exact: true })), h("b", {}, line.level), several && h("i", {}, `#${line.attempt ?? "?"}`), h("span", {}, line.message))))) : h("p", { class: "quiet" }, "Its handler logged nothing."),
+    lines.length ? h("div", { class: "log", role: "log", tabindex: 0, "aria-label": "Log lines" }, h("ol", {}, lines.map((line, index) => h("li", { class: line.level, "data-key": `${line.position}/${index}` },
+      h("time", { title: line.at }, clock(line.at, { exact: true })), h("b", {}, line.level), several && h("i", {}, `#${attempt.get(line.attempt_id) ?? "?"}`), h("span", {}, line.message))))) : h("p", { class: "quiet" }, "Its handler logged nothing."),
     dropped > 0 && h("p", { class: "quiet" }, `${plural(dropped, "more line")} were not kept.`));
 }
 
@@ -56,7 +67,7 @@ function summary(one, events) {
     card("Attempts in time", gantt(one), attempts(one)),
     wide(
       card("Facts", facts([["Submitted", time(one.submitted_at)], ["Concluded", one.concluded_at && time(one.concluded_at)], ["Took", duration(one.concluded_at ? between(one.submitted_at, one.concluded_at) : Date.now() - new Date(one.submitted_at))], ["Pool", one.pool], ["Priority", String(one.priority)], ["Tenant", one.tenant],
-        ["Chain", h("a", { class: "mono", href: link("jobs", null, { correlation_id: one.correlation_id }) }, one.correlation_id)], ["Parent", one.parent_job_id && job(one.parent_job_id)], ["Children", h("a", { href: link("jobs", null, { parent_job_id: one.job_id }) }, "jobs that it submitted")]])),
+        ["Chain", h("a", { class: "mono", href: link("jobs", null, { correlation_id: one.correlation_id }) }, one.correlation_id)], ["Parent", one.parent_job_id && job(one.parent_job_id)], ["Retried as", one.retried_as && job(one.retried_as)], ["Children", h("a", { href: link("jobs", null, { parent_job_id: one.job_id }) }, "jobs that it submitted")]])),
       card("Payload and result", h("h3", {}, "Payload"), json(one.payload, "Payload"), h("h3", {}, "Result"), one.result === null ? h("p", { class: "quiet" }, OVER.has(one.phase) ? "None." : "Not yet.") : json(one.result, "Result"))),
     said(events),
   ];
@@ -64,9 +75,9 @@ function summary(one, events) {
 
 export async function jobPage({ id, query, signal, again }) {
   const path = `/v1/jobs/${of(id)}`, tab = query.get("tab") ?? "";
-  const [{ job: one }, { events }, graph] = await Promise.all([get(path, {}, signal), orNothing(get(`${path}/events`, { limit: 500 }, signal), { events: [] }), tab === "graph" ? get("/v1/causation", { job: id }, signal) : null]);
+  const [{ job: one }, { events }, graph, logs] = await Promise.all([get(path, {}, signal), orNothing(get(`${path}/events`, { limit: 500 }, signal), { events: [] }), tab === "graph" ? get("/v1/causation", { job: id }, signal) : null, tab === "log" ? allLines(path, signal) : null]);
   const running = one.attempts.find((each) => !each.ended_at && each.fraction !== null);
-  const parts = { "": () => summary(one, events), log: () => log(events, one), events: () => history(events), graph: () => card("What caused what", causation(`job ${id}`, graph.tree)) };
+  const parts = { "": () => summary(one, events), log: () => log(logs, one), events: () => history(events), graph: () => card("What caused what", causation(`job ${id}`, graph.tree)) };
   const logged = events.filter((event) => event.event_type === "JobLogged").reduce((sum, event) => sum + event.event.lines.length, 0);
   const counts = { log: logged, events: events.length };
   return [
@@ -77,5 +88,3 @@ export async function jobPage({ id, query, signal, again }) {
     (parts[tab] ?? parts[""])(),
   ];
 }
-
-export const everySeconds = 1.5;
