@@ -43,6 +43,22 @@ def examples(*lines: str) -> str:
     return "\n\n".join(["[bold]Examples[/]", *(f"[dim]$[/] [cyan]{escape(line)}[/]" for line in lines)])
 
 
+def address_of(gateway: str | None) -> str:
+    """Return the URL of the gateway that a command asks."""
+    from controlplane.cli.finding import found_settings
+
+    return gateway or found_settings().gateway_url
+
+
+def without_answer(address: str) -> str:
+    """Return what is said when nobody answers: what was expected, and how to come to it."""
+    return (
+        f"Expected a gateway at {address}, but nothing answers there.\n"
+        "  Start the whole system on this machine:  controlplane up\n"
+        "  Or name another gateway:                 --gateway URL, or CONTROLPLANE_GATEWAY_URL"
+    )
+
+
 def client_of(gateway: str | None) -> Any:
     """Return a client of the gateway, with the certificate of the settings or that of the stack that runs in the data folder."""
     from controlplane.cli.finding import found_settings
@@ -67,7 +83,9 @@ def ask(gateway: str | None, as_json: bool, work: Callable[[Any], T]) -> T:
         try:
             return work(client)
         except ControlPlaneError as error:
-            fail(str(error), as_json=as_json, problem=error.problem)
+            if error.code == "no_answer" and not as_json:
+                fail(without_answer(address_of(gateway)), code=3)
+            fail(str(error), as_json=as_json, problem=error.problem, code=3 if error.code == "no_answer" else 1)
         except TimeoutError as error:
             fail(str(error), as_json=as_json, code=2)
 

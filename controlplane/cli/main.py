@@ -4,18 +4,22 @@ import typer
 
 from controlplane.cli import (
     acl,
+    asserting,
     auditing,
     benching,
     certs,
     controls,
+    events,
     history,
     jobs,
     letters,
     lineage,
+    scaffold,
     scheduling,
     secrets,
     serving,
     tokens,
+    top,
     truth,
     whatif,
 )
@@ -26,15 +30,19 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
     epilog=examples(
         "controlplane up", "controlplane runner my_package.my_module:runner", "controlplane submit image.thumbnail --payload @photo.json --wait",
-        "controlplane why JOB", "controlplane --install-completion",
+        "controlplane top", "controlplane events tail --topic truth", "controlplane why JOB", "controlplane --install-completion",
     ),
 )  # fmt: skip
 
 serving.add_to(app)
+scaffold.add_to(app, serving.PANEL)
 jobs.add_to(app)
 scheduling.add_to(app)
 app.add_typer(truth.app, name="truth", rich_help_panel=truth.PANEL)
 lineage.add_to(app)
+asserting.add_to(app)
+app.add_typer(events.app, name="events", rich_help_panel=truth.PANEL)
+top.add_to(app)
 controls.add_to(app)
 app.add_typer(letters.app, name="deadletters", rich_help_panel=controls.PANEL)
 app.add_typer(certs.app, name="certs", rich_help_panel="Secure it")

@@ -1,76 +1,26 @@
 """The console in a real browser, on the real system with real work."""
 
-import asyncio
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any, Final
 
 import httpx
 import pytest
 
-from controlplane.cli.stack import SystemStack
-from controlplane.client import Client
-from controlplane.events.catalog import Service
-from controlplane.log.connection import LogConnection
-from controlplane.log.producer import LogProducer, OutgoingRecord
-from controlplane.settings import Settings
 from tests.acceptance.browser import DESKTOP, PHONE, chromium, opened, serious_faults, show
+from tests.acceptance.waiting import until
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("console"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("studio"), pytest.mark.timeout(300)]
 
-WAIT_SECONDS: Final = 60.0
 PAGES: Final = ("", "jobs", "runners", "truths", "events", "controls", "deadletters", "audit", "query")
 HEADINGS: Final = ("Overview", "Jobs", "Runners", "Truths", "Topics", "Controls", "Dead letters", "Audit", "Query")
-
-
-def until(look: Any) -> Any:
-    """Return what `look` finds, once it finds something."""
-    give_up_at = time.monotonic() + WAIT_SECONDS
-    while not (found := look()):
-        assert time.monotonic() < give_up_at, "Expected it within the bound, but it did not come."
-        time.sleep(0.1)
-    return found
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with chromium() as one:
         yield one
-
-
-@pytest.fixture(scope="module")
-def work(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
-    """A system with a history: measured, guessed and made images, a report at its second attempt, a failure, garbage."""
-    folder = tmp_path_factory.mktemp("console")
-    with SystemStack(Settings(), folder, free_ports=True) as stack, Client(stack.gateway_url) as client:
-        stack.add_runner("studio", "tests.acceptance.studio:runner")
-        until(lambda: client.runners().runners)
-        client.declare_predicate("width", cardinality="SINGLE", unit="px")
-        client.submit("image.measure", {"image": "image:one"}).wait(WAIT_SECONDS)
-        until(lambda: client.truths("image:one", "width"))
-        client.submit("image.guess", {"image": "image:one"}).wait(WAIT_SECONDS)
-        until(lambda: len(client.truths("image:one", "width")[0].candidates) == 2)
-        thumbnail = client.submit("image.thumbnail", {"image": "image:two"}, job_id="thumbnail-1")
-        report = client.submit(
-            "report.render", {"image": "image:two"}, job_id="report-1", retry={"initial_backoff_seconds": 0.1}
-        )
-        failed = client.submit("feed.import", {"image": "feed:none"}, job_id="feed-1", tenant="acme")
-        for one in (thumbnail, report, failed):
-            one.wait(WAIT_SECONDS)
-        with ThreadPoolExecutor(1) as apart:  # Playwright's own loop runs in this thread.
-            apart.submit(lambda: asyncio.run(_spoil(stack.kafka_bootstrap))).result()
-        until(lambda: list(client.dead_letters()))
-        until(lambda: client.truths("image:two-small", "width"))
-        yield SimpleNamespace(stack=stack, client=client, url=stack.gateway_url)
-
-
-async def _spoil(bootstrap: str) -> None:
-    producer = LogProducer(LogConnection(bootstrap=bootstrap), service=Service.CLIENT)
-    await producer.start()
-    await producer.send([OutgoingRecord(topic="controlplane.submissions", partition=0, key=b"k", value=b"garbage")])
-    await producer.stop()
 
 
 @pytest.fixture

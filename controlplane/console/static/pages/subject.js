@@ -15,8 +15,9 @@ const NODES = 120;
 // Moments
 
 function moments(histories) {
-  // When anything of the subject changed, oldest first.
-  const all = histories.flatMap((one) => one.intervals.flatMap((each) => [each.since, each.until])).filter(Boolean).map((text) => +new Date(text));
+  // When anything of the subject changed, oldest first; a property may be declared long before something is said with it.
+  const known = histories.map((one) => one.intervals.slice(one.intervals.findIndex((each) => each.value !== null)));
+  const all = known.flatMap((intervals) => intervals.flatMap((each) => [each.since, each.until])).filter(Boolean).map((text) => +new Date(text));
   return [...new Set(all)].sort((a, b) => a - b);
 }
 
