@@ -68,7 +68,10 @@ async function draw() {
     content = await show({ id, query: filters, signal, again: draw });
   } catch (error) {
     if (signal.aborted) return;
-    if (error instanceof Problem && error.problem.status === 401) return render(main, signIn(draw));
+    if (error instanceof Problem && error.problem.status === 401) {
+      main.removeAttribute("aria-busy");
+      return render(main, signIn(draw)); // Not drawn again by itself: somebody types there.
+    }
     content = problem(error);
   }
   if (signal.aborted) return;
