@@ -78,3 +78,21 @@ class LearnedAnswer(Model):
     rounds: int
     settled: bool = Field(description="False: the numbers still moved after the last round.")
     reflects: Reflects
+
+
+class TruthChangeTold(TruthChange):
+    """What one record changed about one truth; both sides are judged at the record's log time."""
+
+    cause: PositionText = Field(description="The record that changed it.")
+    at: datetime = Field(description="Since when the log knows it.")
+    place: str = Field(
+        description="Where a reader of the feed stands behind it; `after` or `Last-Event-ID` goes on there."
+    )
+
+
+class TruthChangesAnswer(Model):
+    """A page of the change feed; asked again with `after` its place, it goes on without gap or repetition."""
+
+    changes: list[TruthChangeTold]
+    place: str
+    reflects: Reflects

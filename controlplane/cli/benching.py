@@ -62,6 +62,20 @@ def bench_queue(
     raise typer.Exit(run_queue(jobs, few, rounds, as_json=as_json))
 
 
+@app.command("query")
+def bench_query(
+    history: Annotated[int, typer.Option(min=1000, help="Events that are there before.")] = 500_000,
+    rate: Annotated[int, typer.Option(min=1, help="Events a second that arrive meanwhile.")] = 10_000,
+    seconds: Annotated[float, typer.Option(min=1, help="How long to ask.")] = 20.0,
+    limit_ms: Annotated[float | None, typer.Option(min=0, help="Fail if p99 is above.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask one TruthCore for single jobs, truths and records while events arrive at a fixed rate; p50 and p99 of each."""
+    from controlplane.cli.bench_query import run_query
+
+    raise typer.Exit(run_query(history, rate, seconds, limit_ms, as_json=as_json))
+
+
 @app.command("all")
 def bench_all(jobs: int = 20_000, events: int = 500_000) -> None:
     """Measure both beside taskiq and Celery on the same machine, and print the ratios."""

@@ -26,4 +26,6 @@ def found_settings(identity: str = ADMIN) -> Settings:
         found["kafka_bootstrap"] = running.kafka_bootstrap
     if "gateway_url" not in chosen.model_fields_set and "gateway" in running.addresses:
         found["gateway_url"] = running.addresses["gateway"]
+    if "truthcore_urls" not in chosen.model_fields_set and "truthcore" in running.addresses:
+        found["truthcore_urls"] = running.addresses["truthcore"]
     return chosen.model_copy(update=found)

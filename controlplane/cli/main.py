@@ -18,6 +18,7 @@ from controlplane.cli import (
     scheduling,
     secrets,
     serving,
+    snapshot,
     tokens,
     top,
     truth,
@@ -36,6 +37,7 @@ app = typer.Typer(
 
 serving.add_to(app)
 scaffold.add_to(app, serving.PANEL)
+snapshot.add_to(app)
 jobs.add_to(app)
 scheduling.add_to(app)
 app.add_typer(truth.app, name="truth", rich_help_panel=truth.PANEL)

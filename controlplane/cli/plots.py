@@ -8,7 +8,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from controlplane.api.models import TruthView
-from controlplane.api.truths import LearnedAnswer, TruthChange, TruthDiffAnswer, TruthHistoryAnswer, TruthInterval
+from controlplane.api.truths import (
+    LearnedAnswer,
+    TruthChange,
+    TruthChangeTold,
+    TruthDiffAnswer,
+    TruthHistoryAnswer,
+    TruthInterval,
+)
 from controlplane.cli.show import console
 
 PLOT_COLUMNS = 100
@@ -85,6 +92,12 @@ def change(one: TruthChange) -> None:
         f"[{colour}]{one.change:>9}[/]  [bold]{escape(one.subject)}[/] {escape(one.predicate)}  "
         f"{_side(one.before)} -> {_side(one.after)}"
     )
+
+
+def told(one: TruthChangeTold) -> None:
+    """Show one change of the feed: when, what, and with which record."""
+    console.print(f"[dim]{one.at:%Y-%m-%d %H:%M:%S}  {one.cause}[/]", end="")
+    change(one)
 
 
 def _side(view: TruthView | None) -> str:

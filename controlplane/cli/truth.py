@@ -81,6 +81,40 @@ def history(
 
 
 @app.command()
+def watch(
+    subject: Annotated[str, typer.Argument(help="Subject; * stands for anything.")] = "*",
+    predicate: Annotated[str, typer.Argument(help="Property; * stands for anything.")] = "*",
+    min_confidence: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Only truths that were or are so sure.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Begin behind a time (RFC 3339) or positions; by default, now.")
+    ] = None,
+    after: Annotated[str | None, typer.Option(help="Begin behind the `place` of a change that --json printed.")] = None,
+    until_idle: Annotated[bool, typer.Option(help="End when all is told that there is.")] = False,
+    gateway: Gateway = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document a line.")] = False,
+) -> None:
+    """Show each change of what is true as it comes, with what it was before; Ctrl-C ends it. `--after` a `place` of --json misses nothing."""
+    from controlplane.cli.plots import told
+
+    def work(client: Any) -> None:
+        idle = (lambda place: True) if until_idle else None
+        for one in client.truth_changes(
+            subject, predicate, min_confidence=min_confidence, since=since, after=after, idle=idle
+        ):
+            if as_json:
+                print(one.model_dump_json(), flush=True)
+            else:
+                told(one)
+
+    try:
+        ask(gateway, as_json, work)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+@app.command()
 def diff(
     begin: Annotated[str, typer.Argument(metavar="FROM", help="What the log knew before: a time or positions.")],
     end: Annotated[str | None, typer.Argument(metavar="[TO]", help="And after; by default, all.")] = None,

@@ -342,6 +342,10 @@ class AsyncClient:
         """Return the digest of every projected table."""
         return await self.ask(calls.digest(reading))
 
+    async def sql_table(self, text: str, limit_rows: int = 1_000_000, **reading: Unpack[Reading]) -> Any:
+        """Run one read-only SELECT; return its rows as a pyarrow Table with the database's own types."""
+        return await self.ask(calls.sql_table(text, limit_rows, reading))
+
     async def sql(self, text: str, limit_rows: int = 1000, **reading: Unpack[Reading]) -> Rows:
         """Run one read-only SELECT over the documented tables."""
         return await self.ask(calls.sql(text, limit_rows, reading))

@@ -29,7 +29,7 @@ from controlplane.api.models import (
 from controlplane.api.scheduling import JobLogsAnswer, LimitsAnswer
 from controlplane.api.submissions import JobOptions
 from controlplane.client.errors import ControlPlaneError
-from controlplane.client.tables import Rows
+from controlplane.client.tables import Rows, read_arrow
 from controlplane.events.identity import random_id
 
 T = TypeVar("T")
@@ -250,6 +250,12 @@ def sql(text: str, limit_rows: int, reading: Reading) -> Call[Rows]:
     """Return the call for one read-only SELECT."""
     body = {"sql": text, "limit_rows": limit_rows}
     return call("POST", "/v1/sql", Rows.model_validate_json, query=reading, body=body)
+
+
+def sql_table(text: str, limit_rows: int, reading: Reading) -> Call[Any]:
+    """Return the call for one read-only SELECT whose rows come as Arrow."""
+    body = {"sql": text, "limit_rows": limit_rows}
+    return call("POST", "/v1/sql", read_arrow, query={**reading, "format": "arrow"}, body=body)
 
 
 # What an answer means.

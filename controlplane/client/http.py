@@ -1,7 +1,8 @@
 """The synchronous client: typed, repeating what may be repeated, with the ids minted here that make it so."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack, overload
 
@@ -19,7 +20,8 @@ from controlplane.api.models import (
     RunnersAnswer,
 )
 from controlplane.api.scheduling import JobLogLine, LimitsAnswer
-from controlplane.client import calls
+from controlplane.api.truths import TruthChangeTold
+from controlplane.client import calls, feeds
 from controlplane.client.calls import Call, Reading, SubmitOptions, TruthQuery
 from controlplane.client.errors import ControlPlaneError
 from controlplane.client.identity import verification
@@ -286,6 +288,21 @@ class Client:
             if cursor is None or (limit is not None and len(found) >= limit):
                 return Truths(found, page.reflects)
 
+    def truth_changes(
+        self, subject: str = "*", predicate: str = "*", *, min_confidence: float | None = None, since: datetime | str | None = None,
+        after: str | None = None, idle: Callable[[str], bool] | None = None,
+    ) -> Generator[TruthChangeTold, None, None]:  # fmt: skip
+        """Yield each change of what is true, as it comes, for ever: what a record changed, before and after.
+
+        It begins with what comes from now on, behind `since` (as `as_of`), or behind `after`, the `place` of an earlier change: nothing is missed, and nothing
+        told twice, whatever breaks off. `idle` is called with the place whenever all is told that there is; when it returns true, the iterator ends.
+
+        Raises:
+            ControlPlaneError: the request was refused.
+        """
+        query = {"subject": subject, "predicate": predicate, "min_confidence": min_confidence, "since": since}
+        return feeds.follow(self._http, query, after, idle)
+
     def assert_truth(
         self, subject: str, predicate: str, value: Any, confidence: float = 1.0, **options: Any
     ) -> Acknowledgement:
@@ -338,6 +355,13 @@ class Client:
     def digest(self, **reading: Unpack[Reading]) -> DigestAnswer:
         """Return the digest of every projected table."""
         return self.ask(calls.digest(reading))
+
+    def sql_table(self, text: str, limit_rows: int = 1_000_000, **reading: Unpack[Reading]) -> Any:
+        """Run one read-only SELECT; return its rows as a pyarrow Table with the database's own types (`to_pandas()` for a data frame).
+
+        The schema's metadata says what it reflects (`controlplane.reflects`), and whether there were more rows (`controlplane.truncated`).
+        """
+        return self.ask(calls.sql_table(text, limit_rows, reading))
 
     def sql(self, text: str, limit_rows: int = 1000, **reading: Unpack[Reading]) -> Rows:
         """Run one read-only SELECT over the documented tables."""

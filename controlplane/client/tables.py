@@ -1,20 +1,14 @@
 """Answers as tables: Arrow for programs, pandas for notebooks."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from controlplane.api.models import Reflects, SqlAnswer, TruthView
+from controlplane.api.tables import as_text, truth_table
 from controlplane.client.errors import LibraryMissing
-from controlplane.events.values import canonical_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-TRUTH_COLUMNS: Final = {
-    "subject": "string", "predicate": "string", "value": "string", "number": "double", "kind": "string", "unit": "string",
-    "confidence": "double", "rule": "string", "conflict": "bool",
-}  # fmt: skip
-"""Columns of truths and their Arrow types; `sources` follows, a list of strings."""
 
 
 class Truths(list[TruthView]):
@@ -27,11 +21,7 @@ class Truths(list[TruthView]):
 
     def to_arrow(self) -> "pa.Table":
         """Return one row per truth: its value as text, and as a number where it is one; `sources` vote for it."""
-        import pyarrow as pa
-
-        columns = [(name, pa.type_for_alias(alias)) for name, alias in TRUTH_COLUMNS.items()]
-        schema = pa.schema([*columns, ("sources", pa.list_(pa.string()))])
-        return pa.Table.from_pylist([_row(truth) for truth in self], schema=schema)
+        return truth_table(self)
 
     def to_dataframe(self) -> Any:
         """Return the table as a pandas DataFrame.
@@ -61,20 +51,12 @@ class Rows(SqlAnswer):
         return _dataframe(self.to_arrow())
 
 
-def _row(truth: TruthView) -> dict[str, Any]:
-    value = truth.value
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    for_it = next((one for one in truth.candidates if one.value == value), None)
-    return {
-        "subject": truth.subject, "predicate": truth.predicate, "value": _text(value),
-        "number": float(value) if is_number else None, "kind": truth.kind, "unit": truth.unit,
-        "confidence": truth.confidence, "rule": truth.rule, "conflict": truth.conflict,
-        "sources": sorted({vote.source for vote in for_it.votes}) if for_it else [],
-    }  # fmt: skip
+def read_arrow(content: bytes) -> "pa.Table":
+    """Return the table of an Arrow stream; its schema's metadata says what it reflects."""
+    import pyarrow as pa
 
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else canonical_json(value)
+    with pa.ipc.open_stream(content) as reader:
+        return reader.read_all()
 
 
 def _column(values: list[Any]) -> "pa.Array":
@@ -83,7 +65,7 @@ def _column(values: list[Any]) -> "pa.Array":
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([None if value is None else _text(value) for value in values])
+        return pa.array([None if value is None else as_text(value) for value in values])
 
 
 def _dataframe(table: "pa.Table") -> Any:

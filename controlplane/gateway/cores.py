@@ -21,7 +21,7 @@ ANSWER_WITHIN_SECONDS: Final = 40.0
 _ASKED_HEADERS: Final = ("accept", "content-type", "last-event-id")
 _KEPT_HEADERS: Final = (
     "content-type", "content-disposition", "cache-control", "retry-after", "controlplane-answered-by", "controlplane-lag-records",
-    "controlplane-positions",
+    "controlplane-next-cursor",
 )  # fmt: skip
 
 

@@ -18,6 +18,8 @@ from controlplane.settings import TlsFiles
 from controlplane.tls import server_context
 
 PEER: Final = "peer"
+STREAMS_END_SECONDS: Final = 3
+"""A server that stops ends streams that have no end of their own after so long."""
 OPEN_PATHS: Final = ("/health", "/metrics")
 """What anybody with a certificate of this installation may ask of any service."""
 
@@ -74,7 +76,7 @@ async def serving(app: ASGIApp, host: str, port: int, tls: TlsFiles | None = Non
     Raises:
         OSError: the port is taken.
     """
-    config = server_config(app, tls, lifespan="off")
+    config = server_config(app, tls, lifespan="off", timeout_graceful_shutdown=STREAMS_END_SECONDS)
     listener = socket.create_server((host, port))
     server = uvicorn.Server(config)
     task = asyncio.create_task(server._serve([listener]), name="health")  # noqa: SLF001 -- serve() would take over the signals

@@ -12,6 +12,8 @@ from controlplane.truthcore_projector.truths import Wanted, fused, page_end, pat
 from controlplane.truthcore_projector.votes import Pair
 
 CHUNKS_LIMIT: Final = 20
+SAME_CONFIDENCE: Final = 1e-9
+"""A vote that says nothing may change the last digits of a product; that is no other confidence."""
 
 
 def changes(
@@ -74,7 +76,7 @@ def change_of(pair: Pair, before: TruthView | None, after: TruthView | None) -> 
         return None if before is after else change("appeared" if before is None else "vanished")
     if (before.value, before.unit, before.kind) != (after.value, after.unit, after.kind):
         return change("changed")
-    if before.confidence != after.confidence:
+    if abs(before.confidence - after.confidence) > SAME_CONFIDENCE:
         return change("surer" if after.confidence > before.confidence else "less sure")
     return None if _votes(before) == _votes(after) and before.contract == after.contract else change("otherwise")
 

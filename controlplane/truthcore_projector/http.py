@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import FastAPI, Query
 from fastapi import Path as PathField
+from fastapi.responses import Response
 
 from controlplane import __version__
 from controlplane.api import models
@@ -23,8 +24,10 @@ from controlplane.truthcore_projector.asking import (
     missing,
 )
 from controlplane.truthcore_projector.cursors import Cursor
+from controlplane.truthcore_projector.formats import Format, table_response, wanted_format
 from controlplane.truthcore_projector.http_activity import add_activity
 from controlplane.truthcore_projector.http_audit import add_audit
+from controlplane.truthcore_projector.http_feed import add_feed
 from controlplane.truthcore_projector.http_lineage import add_lineage
 from controlplane.truthcore_projector.http_results import add_results
 from controlplane.truthcore_projector.http_scheduling import add_scheduling
@@ -36,7 +39,7 @@ from controlplane.truthcore_projector.parts import add_parts
 from controlplane.truthcore_projector.peers import Peers
 from controlplane.truthcore_projector.projector import Projector
 from controlplane.truthcore_projector.snapshots import Snapshots
-from controlplane.truthcore_projector.sql import select
+from controlplane.truthcore_projector.sql import select, select_table
 from controlplane.truthcore_projector.store import Store
 from controlplane.truthcore_projector.visibility import TenantsOfRequest
 
@@ -59,6 +62,7 @@ def create_app(
     add_scheduling(app, asked, projector, lease_seconds)
     add_activity(app, asked)
     _add_events(app, asked)
+    add_feed(app, asked, projector)
     add_truths(app, asked)
     add_lineage(app, asked)
     add_audit(app, asked, projector)
@@ -175,14 +179,17 @@ def _add_events(app: FastAPI, asked: Asked) -> None:
 
 
 def _add_sql(app: FastAPI, asked: Asked) -> None:
-    @app.post("/v1/sql")
+    @app.post("/v1/sql", response_model=models.SqlAnswer)
     async def sql(
-        body: models.SqlRequest,
-        as_of: AsOfText = None,
-        min_position: MinPosition = None,
-        wait_seconds: WaitSeconds = 5.0,
-    ) -> models.SqlAnswer:
-        known = as_of_from(as_of)
+        request: Request, body: models.SqlRequest, as_of: AsOfText = None, min_position: MinPosition = None,
+        wait_seconds: WaitSeconds = 5.0, format: Format | None = None,  # noqa: A002 -- its name in the URL
+    ) -> models.SqlAnswer | Response:  # fmt: skip
+        known, form = as_of_from(as_of), wanted_format(request, format)
+        if form != "json":
+            (table, truncated), reflects = await asked(
+                min_position, wait_seconds, lambda cursor: select_table(cursor, body, bounds(cursor, known))
+            )
+            return table_response(table, form, reflects, truncated=truncated)
         (columns, rows, truncated), reflects = await asked(
             min_position, wait_seconds, lambda cursor: select(cursor, body, bounds(cursor, known))
         )

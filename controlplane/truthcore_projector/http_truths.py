@@ -3,10 +3,12 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, Query, Request
+from fastapi.responses import Response
 
 from controlplane.api import models
 from controlplane.api import truths as answers
+from controlplane.api.tables import truth_table
 from controlplane.truthcore_projector.agreement import Lesson, frozen_range, lesson
 from controlplane.truthcore_projector.asking import (
     Asked,
@@ -21,6 +23,7 @@ from controlplane.truthcore_projector.asking import (
 )
 from controlplane.truthcore_projector.cursors import Cursor
 from controlplane.truthcore_projector.differences import changes
+from controlplane.truthcore_projector.formats import Format, table_response, wanted_format
 from controlplane.truthcore_projector.moments import Moment, bounds, moment, naive
 from controlplane.truthcore_projector.store import positions_in
 from controlplane.truthcore_projector.timeline import Story, intervals, story
@@ -34,13 +37,14 @@ Confidence = Annotated[float, Query(ge=0, le=1)]
 def add_truths(app: FastAPI, asked: Asked) -> None:
     """Give TruthCore its questions about truth."""
 
-    @app.get("/v1/truths")
+    @app.get("/v1/truths", response_model=models.TruthsAnswer)
     async def truths(
-        subject: Text = "*", predicate: Text = "*", value: Text = "*", source: Text = "*", min_confidence: Confidence = 0.0,
+        request: Request, subject: Text = "*", predicate: Text = "*", value: Text = "*", source: Text = "*", min_confidence: Confidence = 0.0,
         max_confidence: Confidence = 1.0, conflict: bool | None = None, since: datetime | None = None,
         until: datetime | None = None, as_of: AsOfText = None, valid_at: ValidAt = None, limit: Limit = 100,
         cursor: str | None = None, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0,
-    ) -> models.TruthsAnswer:  # fmt: skip
+        format: Format | None = None,  # noqa: A002 -- its name in the URL
+    ) -> models.TruthsAnswer | Response:  # fmt: skip
         known, after = as_of_from(as_of), cursor_from(truth_cursor, cursor)
         wanted = Wanted(
             subject=subject, predicate=predicate, value=value, source=source, min_confidence=min_confidence,
@@ -49,6 +53,9 @@ def add_truths(app: FastAPI, asked: Asked) -> None:
         (found, following), reflects = await asked(
             min_position, wait_seconds, lambda c: truth_page(c, wanted, moment(c, known, valid_at), limit, after)
         )
+        if (form := wanted_format(request, format)) != "json":
+            more = following is not None
+            return table_response(truth_table(found), form, reflects, truncated=more, following=following)
         return models.TruthsAnswer(truths=found, next_cursor=following, reflects=reflects)
 
     @app.get("/v1/truths/history")

@@ -108,6 +108,10 @@ class Projector:
         """Remove what decoding keeps on the side."""
         self._decoder.close()
 
+    def count(self, topic: str) -> int:
+        """Return how many partitions a topic has."""
+        return self._counts[topic]
+
     def wanted(self, texts: Sequence[str]) -> dict[Partition, int]:
         """Return the positions that a question wants reflected.
 
@@ -139,6 +143,14 @@ class Projector:
                 f"Expected the projection to reach {', '.join(texts)[:300]} within {wait_seconds:g} s, but it did not."
             )
             raise refused("projection_behind", text, field="min_position")
+
+    async def moved(self, timeout_seconds: float) -> None:
+        """Wait until the projection moves on, or for so long."""
+        try:
+            async with asyncio.timeout(timeout_seconds), self._moved:
+                await self._moved.wait()
+        except TimeoutError:
+            return
 
     async def reached(self, wanted: Mapping[Partition, int], timeout_seconds: float) -> bool:
         """Wait until the projection reflects these records; False when it did not in time."""

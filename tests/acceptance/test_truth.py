@@ -127,3 +127,54 @@ def test_where_a_truth_came_from_and_what_rests_on_a_source(stack: SystemStack, 
     for query in ({}, {"job": "a", "event": "b"}, {"subject": "a"}):
         with pytest.raises(ControlPlaneError, match="Expected exactly one of"):
             client.request("GET", "/v1/lineage", query=query)
+
+
+def test_changes_are_told_as_they_come_and_taken_up_where_they_broke_off(stack: SystemStack, client: Client) -> None:
+    begin = client.request("GET", "/v1/truths/changes")["place"]
+    for value in (18, 19, 19):
+        says(client, "room:9", "temperature", value, "thermometer")
+    says(client, "room:8", "temperature", 1, "thermometer")
+    feed = client.truth_changes("room:9", after=begin)
+    first = next(feed)
+    assert (first.change, first.before, first.after and first.after.value) == ("appeared", None, 18)
+    second = next(feed)
+    assert (second.change, second.before and second.before.value, second.after and second.after.value) == (
+        "changed",
+        18,
+        19,
+    )
+    feed.close()
+    later = client.truth_changes("room:9", after=first.place)
+    assert next(later).cause == second.cause
+    assert next(later).change == "otherwise"  # The same value again: another vote.
+    says(client, "room:9", "temperature", 21, "thermometer")
+    fresh = next(later)
+    assert (fresh.change, fresh.after and fresh.after.value) == ("changed", 21)
+    later.close()
+    lines = shown(stack, "truth", "watch", "room:9", "--after", begin, "--until-idle", "--json").splitlines()
+    assert [json.loads(one)["change"] for one in lines] == ["appeared", "changed", "otherwise", "changed"]
+    assert "room:9 temperature" in shown(stack, "truth", "watch", "room:9", "--after", first.place, "--until-idle")
+    code, refused = command(stack, "truth", "watch", "--after", "nowhere")
+    assert (code, refused["error"]["code"]) == (1, "request_invalid")
+
+
+def test_a_snapshot_is_put_into_a_folder(stack: SystemStack, client: Client, tmp_path: Path) -> None:
+    says(client, "room:4", "temperature", 4, "thermometer")
+    code, found = command(stack, "snapshot", tmp_path.as_uri())
+    assert code == 0, found
+    assert Path(found["file"]).stat().st_size == found["size_bytes"]
+    assert found["records"] > 0
+    code, refused = command(stack, "snapshot", tmp_path.as_uri(), "--truthcore", "http://127.0.0.1:1")
+    assert (code, refused["error"]["message"][:8]) == (1, "Expected")
+
+
+def test_rows_are_read_as_a_table_with_the_databases_types(client: Client) -> None:
+    position = says(client, "room:5", "temperature", 4.5, "thermometer")
+    table = client.sql_table(
+        "SELECT subject, number, log_time FROM assertions WHERE subject = 'room:5'", min_position=position
+    )
+    assert table.to_pylist()[0]["number"] == 4.5
+    assert str(table.schema.field("log_time").type) == "timestamp[us]"
+    assert json.loads(table.schema.metadata[b"controlplane.reflects"])["answered_by"] == ["truthcore"]
+    with pytest.raises(ControlPlaneError, match="Expected one SELECT"):
+        client.sql_table("DROP TABLE events")
