@@ -290,17 +290,19 @@ class Client:
 
     def truth_changes(
         self, subject: str = "*", predicate: str = "*", *, min_confidence: float | None = None, since: datetime | str | None = None,
-        after: str | None = None, idle: Callable[[str], bool] | None = None,
+        after: str | None = None, min_position: str | None = None, idle: Callable[[str], bool] | None = None,
     ) -> Generator[TruthChangeTold, None, None]:  # fmt: skip
         """Yield each change of what is true, as it comes, for ever: what a record changed, before and after.
 
         It begins with what comes from now on, behind `since` (as `as_of`), or behind `after`, the `place` of an earlier change: nothing is missed, and nothing
-        told twice, whatever breaks off. `idle` is called with the place whenever all is told that there is; when it returns true, the iterator ends.
+        told twice, whatever breaks off. With `min_position` it begins once that record is reflected. `idle` is called with the place whenever all is told that there is; when it returns true, the iterator ends.
 
         Raises:
             ControlPlaneError: the request was refused.
         """
-        query = {"subject": subject, "predicate": predicate, "min_confidence": min_confidence, "since": since}
+        query = {
+            "subject": subject, "predicate": predicate, "min_confidence": min_confidence, "since": since, "min_position": min_position,
+        }  # fmt: skip
         return feeds.follow(self._http, query, after, idle)
 
     def assert_truth(

@@ -55,12 +55,12 @@ def place_of(text: str) -> Place:
         ValueError: the feed gave no such place.
     """
     try:
-        vector_text, _, within = text.partition("~")
+        vector_text, mark, within = text.partition("~")
         vector = {int(one): int(offset) for one, _, offset in (part.partition(":") for part in vector_text.split(","))}
         if min([*vector, *vector.values()]) < 0 or max([*vector, *vector.values()]) >= 2**63:
             raise ValueError
         partition, _, pair = within.partition("~")
-        return Place(vector=vector, within=(int(partition), truth_cursor(pair)) if within else None)
+        return Place(vector=vector, within=(int(partition), truth_cursor(pair)) if mark else None)
     except ValueError as error:
         raise ValueError(f"Expected a place that the feed gave, like 0:12,1:7, but found {text[:200]!r}.") from error
 
