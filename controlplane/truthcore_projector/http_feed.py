@@ -64,6 +64,7 @@ def add_feed(app: FastAPI, asked: Asked, projector: Projector) -> None:
         async def look(place: Place | None, most: int, *, first: bool) -> tuple[list[Told], Reflects]:
             return await asked(min_position if first else None, wait_seconds, lambda c: work(c, place, most))
 
+        begun = projector.version
         found, reflects = await look(begin, limit, first=True)
         if EVENTS not in request.headers.get("accept", ""):
             return answers.TruthChangesAnswer(
@@ -71,12 +72,13 @@ def add_feed(app: FastAPI, asked: Asked, projector: Projector) -> None:
             )
 
         async def events() -> AsyncIterator[bytes]:
-            some, now = found, reflects
+            some, now, version = found, reflects, begun
             while True:
                 for one in some:
                     yield _event(one, now)
                 if not any(one.change for one in some):
-                    await projector.moved(QUIET_SECONDS if projector.shard.of == 1 else LOOK_SECONDS)
+                    await projector.moved(version, QUIET_SECONDS if projector.shard.of == 1 else LOOK_SECONDS)
+                version = projector.version
                 try:
                     some, now = await look(some[-1].place, EVENTS_AT_ONCE, first=False)
                 except (

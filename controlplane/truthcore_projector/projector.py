@@ -144,14 +144,6 @@ class Projector:
             )
             raise refused("projection_behind", text, field="min_position")
 
-    async def moved(self, timeout_seconds: float) -> None:
-        """Wait until the projection moves on, or for so long."""
-        try:
-            async with asyncio.timeout(timeout_seconds), self._moved:
-                await self._moved.wait()
-        except TimeoutError:
-            return
-
     async def reached(self, wanted: Mapping[Partition, int], timeout_seconds: float) -> bool:
         """Wait until the projection reflects these records; False when it did not in time."""
 
