@@ -3,6 +3,9 @@
 import asyncio
 import logging
 import signal
+import ssl
+from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -19,7 +22,8 @@ from controlplane.tls import client_context
 from controlplane.truthcore_projector.http import create_app
 from controlplane.truthcore_projector.peers import Peers
 from controlplane.truthcore_projector.projector import Projector
-from controlplane.truthcore_projector.shards import shard_of
+from controlplane.truthcore_projector.rebuilding import switch, until_ready
+from controlplane.truthcore_projector.shards import Shard, shard_of
 from controlplane.truthcore_projector.snapshots import Snapshots, begin
 from controlplane.truthcore_projector.store import Store
 
@@ -50,14 +54,28 @@ async def serve(settings: Settings) -> None:
     file = settings.truthcore_database or settings.data_dir / "truthcore.duckdb"
     file.parent.mkdir(parents=True, exist_ok=True)
     counts = await patient_topics(connection, settings)
-    shard = shard_of(settings.truthcore_shard)
-    urls = [url.strip().rstrip("/") for url in settings.truthcore_urls.split(",")]
-    verify = client_context(settings.tls) if settings.tls else True
+    while await _answer(settings, connection, file, counts, stop):
+        logger.info("Switches to the projection that was folded beside this one.")
+
+
+def _prepare(settings: Settings, file: Path, shard: Shard, urls: list[str], verify: ssl.SSLContext | bool) -> None:
+    """Put the file in place that is to be opened: one that was folded anew, or a snapshot where there is none."""
+    switch(file)
     if settings.truthcore_snapshot and not file.exists():
-        begun = await asyncio.to_thread(begin, settings.truthcore_snapshot, file, shard, urls, verify)
+        begun = begin(settings.truthcore_snapshot, file, shard, urls, verify)
         if begun is not None:
             records = sum(n for some in begun.positions.values() for n in some.values())
             logger.info("Begins with a snapshot of %s: %d records need not be folded.", begun.made_by, records)
+
+
+async def _answer(
+    settings: Settings, connection: LogConnection, file: Path, counts: dict[str, int], stop: asyncio.Event
+) -> bool:
+    """Project into a file and answer from it; True when another file is ready to take its place."""
+    shard = shard_of(settings.truthcore_shard)
+    urls = [url.strip().rstrip("/") for url in settings.truthcore_urls.split(",")]
+    verify = client_context(settings.tls) if settings.tls else True
+    await asyncio.to_thread(_prepare, settings, file, shard, urls, verify)
     store = Store(file, shard=shard)
     snapshots = Snapshots(store, file.with_name(f"{file.name}.snapshots"), settings.truthcore_name)
     projector = Projector(connection, store, counts, shard=shard, name=settings.truthcore_name)
@@ -72,10 +90,16 @@ async def serve(settings: Settings) -> None:
         app.add_middleware(OnlyPeers, names=ASKED_BY)
     async with serving(app, settings.truthcore_host, settings.truthcore_port, settings.tls) as port:
         logger.info("TruthCore answers on port %d.", port)
-        tasks = [asyncio.create_task(projector.run()), asyncio.create_task(stop.wait())]
+        switching = asyncio.create_task(until_ready(file))
+        tasks: list[asyncio.Task[Any]] = [
+            asyncio.create_task(projector.run()),
+            asyncio.create_task(stop.wait()),
+            switching,
+        ]
         if peers is not None:
             tasks.append(asyncio.create_task(directory.follow()))
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        again = switching.done() and not stop.is_set()
         for task in tasks:
             task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -83,6 +107,7 @@ async def serve(settings: Settings) -> None:
     store.close()
     if isinstance(results[0], Exception):
         raise results[0]
+    return again
 
 
 def run(settings: Settings) -> None:
