@@ -28,7 +28,7 @@ const schedule = (again) => change({ title: "Schedule a job", words: "Schedule",
 const end = (words, path, again) => button(words, () => attempt(() => remove(path), (answer) => `Done, on the log at ${answer.position}.`).then((done) => done && again()));
 
 export async function controls({ signal, again }) {
-  const [now, { limits }, schedules] = await Promise.all([get("/v1/controls", {}, signal), get("/v1/limits", {}, signal), get("/v1/schedules", {}, signal)]);
+  const [now, { limits }, { schedules }] = await Promise.all([get("/v1/controls", {}, signal), get("/v1/limits", {}, signal), get("/v1/schedules", {}, signal)]);
   const pauses = Object.entries(now.pauses), shares = Object.entries(now.shares);
   const says = (one) => [one.max_running !== null && `${number(one.max_running)} at once`, one.starts !== null && `${plural(one.starts, "start")} in ${number(one.period_seconds)} s`].filter(Boolean).join(", ");
   return [
