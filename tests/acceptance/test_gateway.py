@@ -83,7 +83,7 @@ def test_a_result_is_waited_for(http: httpx.Client) -> None:
     asked = {"wait_seconds": 30, "min_position": job["position"]}
     found = http.get(f"/v1/jobs/{job['job_id']}/result", params=asked)
     assert (found.status_code, found.json()["result"], found.json()["concluded"]) == (200, {"slept": 0.5}, True)
-    late = submitted(http, 30)
+    late = submitted(http, 10)
     asked = {"wait_seconds": 0, "min_position": late["position"]}
     until(lambda: http.get(f"/v1/jobs/{late['job_id']}/result", params={"wait_seconds": 0}).status_code != 404)
     found = http.get(f"/v1/jobs/{late['job_id']}/result", params={"wait_seconds": 0.2})
