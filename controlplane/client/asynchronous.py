@@ -76,8 +76,10 @@ class AsyncJobHandle:
         if job.phase is not Phase.COMPLETED:
             history = await self._client.job_events(self.job_id, min_position=self.position)
             raise calls.failure_of(job, history)
-        reference = job.result_reference
-        kept = await self._client.content(reference.sha256) if reference is not None else None
+        elsewhere = calls.kept_result(job)
+        kept: bytes | None = None
+        if elsewhere is not None:
+            kept = await self._client.ask(elsewhere)
         return calls.result_of(job, as_type, kept)
 
     async def events(self, *, follow: bool = True) -> AsyncIterator[EventView]:
@@ -256,9 +258,9 @@ class AsyncClient:
             over = page.concluded  # One look more: its last lines may come a moment after its conclusion.
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def content(self, sha256: str) -> bytes:
-        """Return a payload or result that is kept outside of the log, by its digest."""
-        return await self.ask(calls.content(sha256))
+    async def content(self, sha256: str, job_id: str | None = None) -> bytes:
+        """Return a payload or result that is kept outside of the log, by its digest; whoever sees one tenant alone names a job that has it."""
+        return await self.ask(calls.content(sha256, job_id))
 
     async def limits(self, subject: str | None = None, **reading: Unpack[Reading]) -> LimitsAnswer:
         """Return the limits in force, and how many jobs run, wait and retry under each."""

@@ -180,9 +180,16 @@ def job_logs(job_id: str, cursor: str | None, reading: Reading) -> Call[JobLogsA
     )
 
 
-def content(sha256: str) -> Call[bytes]:
-    """Return the call for the bytes that a job's reference names."""
-    return call("GET", f"/v1/contents/{sha256}", bytes)
+def content(sha256: str, job_id: str | None = None) -> Call[bytes]:
+    """Return the call for the bytes that a reference of this job names."""
+    return call("GET", f"/v1/contents/{sha256}", bytes, query={"job": job_id})
+
+
+def kept_result(job: JobView) -> Call[bytes] | None:
+    """Return the call for a result that the job's view does not show, because it is encrypted or too large; None where it does."""
+    if job.encrypted_with is not None:
+        return call("GET", f"/v1/jobs/{job.job_id}/opened", lambda data: to_json(from_json(data)["result"]))
+    return content(job.result_reference.sha256, job.job_id) if job.result_reference is not None else None
 
 
 def limits(subject: str | None, reading: Reading) -> Call[LimitsAnswer]:

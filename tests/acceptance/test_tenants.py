@@ -121,12 +121,13 @@ def test_what_is_secret_is_nowhere_in_the_clear_and_can_be_forgotten(
     client: Callable[..., Client], stack: SystemStack
 ) -> None:
     ada, eve = client("ada", "acme", "submit", "operate"), client("eve", "umbrella", "submit", "operate")
-    handle = ada.submit("test.nap", {"seconds": 0.0625}, job_id="secret-1", secret="customer-17")
+    handle = ada.submit("test.nap", {"seconds": 0.0625, "note": "xyzzy"}, job_id="secret-1", secret="customer-17")
     job = handle.wait(30)
     assert (job.phase, job.payload, job.result, job.encrypted_with) == ("COMPLETED", None, None, "acme/customer-17")
-    assert "0.0625" not in repr([event for event in ada.job_events("secret-1") if event.event_type != "TruthAsserted"])
+    assert "xyzzy" not in repr(ada.job_events("secret-1"))
+    assert handle.result() == {"slept": 0.0625}
     shown = ada.request("GET", "/v1/jobs/secret-1/opened")
-    assert shown == {"payload": {"seconds": 0.0625}, "result": {"slept": 0.0625}}
+    assert shown == {"payload": {"seconds": 0.0625, "note": "xyzzy"}, "result": {"slept": 0.0625}}
     assert refusal(lambda: eve.request("GET", "/v1/jobs/secret-1/opened")).code == "not_found"
     eve.request("POST", "/v1/secrets/customer-17/forget")  # Hers has the same name, and is another.
     assert ada.request("GET", "/v1/jobs/secret-1/opened") == shown
@@ -136,6 +137,16 @@ def test_what_is_secret_is_nowhere_in_the_clear_and_can_be_forgotten(
     gone = refusal(lambda: ada.request("GET", "/v1/jobs/secret-1/opened"))
     assert (gone.status, gone.code) == (410, "content_forgotten")
     assert refusal(lambda: ada.submit("test.nap", {"seconds": 0}, secret="customer-17")).code == "content_forgotten"
+
+
+def test_a_large_content_is_for_whoever_sees_its_job(client: Callable[..., Client]) -> None:
+    ada, eve = client("ada", "acme", "submit"), client("eve", "umbrella", "submit")
+    ada.submit("test.nap", {"seconds": 0, "note": "x" * 400_000}, job_id="large-1").wait(30)
+    reference = ada.job("large-1").payload_reference
+    assert reference is not None
+    assert len(ada.content(reference.sha256, "large-1")) > 400_000
+    for work in (lambda: ada.content(reference.sha256), lambda: eve.content(reference.sha256, "large-1")):
+        assert refusal(work).code == "not_found"
 
 
 def test_the_console_signs_in_and_out(stack: SystemStack, folder: Path) -> None:
