@@ -63,10 +63,11 @@ def show(page: Any, path: str, heading: str | None = None) -> Any:
     return main
 
 
-def serious_faults(page: Any) -> list[str]:
-    """Return what axe-core finds that keeps people from using the page."""
+def serious_faults(page: Any, *rules: str) -> list[str]:
+    """Return what axe-core finds that keeps people from using the page, by all of its rules or by these."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    found = axe.Axe().run(page).response["violations"]
+    options = {"runOnly": {"type": "rule", "values": list(rules)}} if rules else {}
+    found = axe.Axe().run(page, options=options).response["violations"]
     return [
         f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found if one["impact"] in ("serious", "critical")
     ]
