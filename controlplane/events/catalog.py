@@ -31,7 +31,7 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _WHOLE_LOG: Final = frozenset({Service.TRUTHCORE, Service.NOTARY, Service.AUDITOR, Service.GATEWAY})
-"""They exist to know all of it, or to show it live (ADR 70); every other reader of a topic is named because its code reads that topic."""
+"""They exist to know all of it, or to show it live (ADR 61); every other reader of a topic is named because its code reads that topic."""
 
 SUBMISSIONS: Final = Topic(name="controlplane.submissions", key="job id", readers=_WHOLE_LOG | {Service.JOBFORGE})
 PROGRESS: Final = Topic(name="controlplane.progress", key="job id", readers=_WHOLE_LOG | {Service.JOBFORGE})
