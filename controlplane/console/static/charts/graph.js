@@ -52,6 +52,8 @@ export function layout(nodes, edges) {
   spread();
   for (const { id } of nodes) if (!into.get(id).length && out.get(id).length) line.set(id, mean(out.get(id)));
   spread();
+  const least = Math.min(...line.values());
+  for (const [id, at] of line) line.set(id, at - least);
   return { out, into, column, line };
 }
 
