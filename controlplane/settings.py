@@ -143,6 +143,10 @@ class Settings(BaseSettings):
         "INFO", description="Least severe log line written."
     )
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for programs.")
+    tracing: Literal["off", "otlp"] = Field(
+        "off",
+        description="`otlp`: spans of every job, from its submission to its conclusion, to the collector that OTEL_EXPORTER_OTLP_ENDPOINT names.",
+    )
 
     @model_validator(mode="after")
     def _whole_identities(self) -> Self:

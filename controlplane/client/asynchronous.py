@@ -26,7 +26,9 @@ from controlplane.client.errors import ControlPlaneError
 from controlplane.client.http import DEFAULT_URL, FIRST_LOOK_SECONDS, LOOK_SECONDS, REQUEST_SECONDS
 from controlplane.client.identity import verification
 from controlplane.client.tables import Rows, Truths
+from controlplane.client.traces import asking
 from controlplane.settings import TlsFiles
+from controlplane.telemetry.tracing import trace_client
 
 T = TypeVar("T")
 
@@ -125,6 +127,7 @@ class AsyncClient:
         `token` is the bearer token that says who asks; `timeout` is in seconds, per request; `transport` carries requests another way. At an
         https URL the client shows the certificate of `tls`, or the one that CONTROLPLANE_TLS_* names.
         """
+        trace_client()
         self._http = httpx.AsyncClient(
             base_url=url,
             timeout=timeout,
@@ -153,12 +156,16 @@ class AsyncClient:
         Raises:
             ControlPlaneError: the request was refused, or nothing answered.
         """
+        with asking(asked, str(self._http.base_url)) as headers:
+            return await self._ask(asked, headers)
+
+    async def _ask(self, asked: Call[T], headers: Mapping[str, str]) -> T:
         attempt = 0
         while True:
             attempt += 1
             try:
                 answer = await self._http.request(
-                    asked.method, asked.path, params=asked.parameters(), content=asked.body, headers=asked.headers()
+                    asked.method, asked.path, params=asked.parameters(), content=asked.body, headers=headers
                 )
             except httpx.TransportError as error:
                 refused = calls.no_answer(self._http.base_url, error)

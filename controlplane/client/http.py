@@ -26,7 +26,9 @@ from controlplane.client.calls import Call, Reading, SubmitOptions, TruthQuery
 from controlplane.client.errors import ControlPlaneError
 from controlplane.client.identity import verification
 from controlplane.client.tables import Rows, Truths
+from controlplane.client.traces import asking
 from controlplane.settings import TlsFiles
+from controlplane.telemetry.tracing import trace_client
 
 T = TypeVar("T")
 
@@ -128,6 +130,7 @@ class Client:
         `token` is the bearer token that says who asks; `timeout` is in seconds, per request; `transport` carries requests another way. At an
         https URL the client shows the certificate of `tls`, or the one that CONTROLPLANE_TLS_* names.
         """
+        trace_client()
         self._http = httpx.Client(
             base_url=url,
             timeout=timeout,
@@ -156,12 +159,16 @@ class Client:
         Raises:
             ControlPlaneError: the request was refused, or nothing answered.
         """
+        with asking(asked, str(self._http.base_url)) as headers:
+            return self._ask(asked, headers)
+
+    def _ask(self, asked: Call[T], headers: Mapping[str, str]) -> T:
         attempt = 0
         while True:
             attempt += 1
             try:
                 answer = self._http.request(
-                    asked.method, asked.path, params=asked.parameters(), content=asked.body, headers=asked.headers()
+                    asked.method, asked.path, params=asked.parameters(), content=asked.body, headers=headers
                 )
             except httpx.TransportError as error:
                 refused = calls.no_answer(self._http.base_url, error)

@@ -12,8 +12,9 @@ from controlplane.api.models import JobRequest
 from controlplane.api.submissions import OptionInvalid, job_submitted, json_content
 from controlplane.client.calls import SubmitOptions
 from controlplane.client.errors import ControlPlaneError
+from controlplane.client.traces import submitting
 from controlplane.contents import ContentStore
-from controlplane.events.catalog import JOBS, TERMINAL, Service
+from controlplane.events.catalog import JOBS, SUBMISSIONS, TERMINAL, Service
 from controlplane.events.codec import UndecodableRecord, decode, schema_of
 from controlplane.events.header import outside_header
 from controlplane.events.identity import IDENTIFIER, Instant, random_id
@@ -22,6 +23,7 @@ from controlplane.log.connection import LogConnection
 from controlplane.log.producer import LogProducer
 from controlplane.log.reader import LogReader
 from controlplane.settings import settings
+from controlplane.telemetry.tracing import trace_client
 
 INLINE_LIMIT_BYTES: Final = 256 * 1024
 READ_SECONDS: Final = 1.0
@@ -71,6 +73,7 @@ class LogClient:
         """
         if isinstance(connection, str):
             connection = LogConnection(bootstrap=connection, tls=settings().kafka_tls)
+        trace_client()
         self._connection = connection
         self._producer = LogProducer(self._connection, service=Service.CLIENT)
         self._contents = contents
@@ -124,7 +127,8 @@ class LogClient:
             RecordTooLarge: a payload is above the limit of the log.
         """
         record = self._producer.record
-        return await self._producer.send([record(event) for event in events])
+        with submitting(SUBMISSIONS.name):
+            return await self._producer.send([record(event) for event in events])
 
     async def conclude(self, events: Sequence[JobSubmitted]) -> AsyncIterator[Conclusion]:
         """Submit jobs and yield the conclusion of each as it comes; ends with the last.

@@ -47,6 +47,7 @@ from controlplane.settings import Settings
 from controlplane.telemetry.health import Dependency, State, health_routes, process_metrics
 from controlplane.telemetry.logs import configure_logging
 from controlplane.telemetry.requests import Measured, RequestMeasures
+from controlplane.telemetry.tracing import active, configure_tracing
 
 LINES = frozenset({bulk.PATH})
 """Paths whose bodies are read line by line."""
@@ -96,6 +97,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Doorkeeper, identities=identities)
     app.state.identities = identities
     app.add_middleware(Measured, measures=RequestMeasures(metrics))
+    _trace(app)
     for part in (session, secrets, bulk, streaming, submissions, operations, governing, deadletters, contents):
         app.include_router(part.router)
     add_reads(app)
@@ -139,9 +141,18 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+def _trace(app: FastAPI) -> None:
+    """Make each request a span, where this process traces."""
+    if (spans := active()) is not None:
+        from controlplane.telemetry.spans import Traced
+
+        app.add_middleware(Traced, spans=spans)
+
+
 def run(settings: Settings) -> None:
     """Run the gateway until it is told to stop."""
     configure_logging(settings, "gateway")
+    configure_tracing(settings, "gateway")
     try:
         app = create_app(settings)
     except IdentitiesInvalid as error:

@@ -25,9 +25,11 @@ from controlplane.jobforge_agent.relations import Relations
 from controlplane.jobforge_agent.router import Router
 from controlplane.jobforge_agent.state import Job
 from controlplane.jobforge_agent.store import Owned, Store
+from controlplane.jobforge_agent.traces import Traces
 from controlplane.log.connection import LogConnection
 from controlplane.log.positions import Partition
 from controlplane.log.producer import LogProducer, OutgoingRecord, RecordTooLarge
+from controlplane.log.session import Headers
 
 NOTED: Final = frozenset({RUNNERS.name, CONTROLS.name})
 """Topics that are not about jobs."""
@@ -67,6 +69,7 @@ class Agent:
         self.relations = Relations(connection, store)
         self.alerts = Alerts(self.decide_once, producer.identity, now)
         self._ownership = Ownership(connection, store, producer, self.notes, group, now)
+        self._traces = Traces(group)
         self._positions: dict[Partition, int] = {}
         self._waiting: list[Any] = []
         self._arrived = asyncio.Event()
@@ -153,7 +156,7 @@ class Agent:
 
     def _consumed(self, records: Sequence[Any]) -> list[Consumed]:
         count = self._producer.partitions(records[0].topic)
-        return [consume(record, count) for record in records]
+        return self._traces.received(records, [consume(record, count) for record in records])
 
     async def take_jobs(self, batches: Sequence[Sequence[Any]]) -> None:
         """Decide batches of job partitions; returns when what follows is stored."""
@@ -228,7 +231,7 @@ class Agent:
             pairs = [(known.get(name), job) for name, job in jobs.items()]
             try:
                 changes = Changes.between(pairs)
-                records = [self._record(event, partition) for partition, event in events]
+                records = self._records(events, jobs)
             except UNWRITABLE:
                 if proof is not None:
                     raise
@@ -237,6 +240,7 @@ class Agent:
             changes.observe(observed)
             if await self._commit(changes, events, {partition for partition, _ in taken}, expect, pairs, records):
                 self.metrics.absorbed(absorbed)
+                self._traces.decided(taken)
                 self._learn(taken, known)
                 return
 
@@ -296,7 +300,7 @@ class Agent:
 
         A guard that another instance changed ends it, too: there is nothing left to do.
         """
-        records = records or [self._record(event, partition) for partition, event in events]
+        records = records or self._records(events, {job.job_id: job for _, job in pairs})
         name = self._outbox.next_name()
         verdict = await self._store.commit(
             changes,
@@ -321,15 +325,18 @@ class Agent:
             self._router.wake.set()
         return True
 
-    def _record(self, event: msgspec.Struct, partition: int) -> OutgoingRecord:
+    def _records(self, events: Sequence[tuple[int, msgspec.Struct]], jobs: Mapping[str, Job]) -> list[OutgoingRecord]:
+        return [self._record(event, partition, self._traces.headers(event, jobs)) for partition, event in events]
+
+    def _record(self, event: msgspec.Struct, partition: int, headers: Headers = ()) -> OutgoingRecord:
         match event:
             case types.AttemptRevoked():
                 inbox = partition_of(event.runner_id.encode(), self._producer.partitions(ROUTING.name))
-                return self._producer.record(event, partition=inbox)
+                return self._producer.record(event, partition=inbox, headers=headers)
             case _ if EVENT_TYPES[type(event).__name__].topic is JOBS:
-                return self._producer.record(event, partition=partition)
+                return self._producer.record(event, partition=partition, headers=headers)
             case _:
-                return self._producer.record(event)
+                return self._producer.record(event, headers=headers)
 
     # Runners and controls
 

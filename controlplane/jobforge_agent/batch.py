@@ -29,6 +29,8 @@ class Consumed(msgspec.Struct, frozen=True, kw_only=True):
     value: bytes
     event: Any = None
     error: ErrorEnvelope | None = None
+    trace: str | None = None
+    """The span in which it is decided, as a `traceparent`; None: it is not traced."""
 
 
 class Decided(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,8 +146,14 @@ def decide_batch(
         events += decision.events
         observed += decision.observed
         if decision.job is not None:
-            jobs[event.job_id] = decision.job
+            jobs[event.job_id] = _traced(decision.job, consumed.trace)
     return Decided(jobs=jobs, events=events, refused=refused, absorbed=absorbed, observed=observed)
+
+
+def _traced(job: Job, trace: str | None) -> Job:
+    """Return the job with the span that last moved it: what time or the router bring belongs below it."""
+    trace = None if job.concluded else trace or job.trace
+    return job if trace == job.trace else msgspec.structs.replace(job, trace=trace)
 
 
 def _poisonous(consumed: Consumed, fault: Exception) -> ErrorEnvelope:

@@ -23,6 +23,7 @@ from controlplane.jobforge_agent.state import CRITICAL_BOOST_MICROS, SECOND, Job
 from controlplane.jobforge_agent.store import Beat, Claim, Heads, Store, Usage
 from controlplane.jobforge_agent.transitions import Phase
 from controlplane.log.producer import LogProducer
+from controlplane.log.traces import headers_of
 
 LANES_AT_ONCE: Final = 64
 IDLE_SECONDS: Final = 0.25
@@ -156,7 +157,7 @@ class Router:
             queued_at=job.queued_at, reason=assignment.reason, refused=assignment.refused,
         )  # fmt: skip
         inbox = partition_of(runner_id.encode(), self._producer.partitions(ROUTING.name))
-        record = self._producer.record(routed, partition=inbox)
+        record = self._producer.record(routed, partition=inbox, headers=headers_of(job.trace))
         # On trial it must be idle: other instances' routers claim at the same time.
         capacity = job.slots if rules.on_trial(runner_id, self.controls.now) else self._runners[runner_id].slots
         return Claim(

@@ -33,6 +33,7 @@ from controlplane.security.serving import serving
 from controlplane.settings import Settings, TlsFiles
 from controlplane.telemetry.health import Dependency, State, health_app
 from controlplane.telemetry.logs import configure_logging
+from controlplane.telemetry.tracing import configure_tracing
 
 logger = logging.getLogger(__name__)
 
@@ -153,4 +154,5 @@ async def supervise(settings: Settings) -> None:
 def run(settings: Settings) -> None:
     """Run JobForge until it is told to stop; exits with EX_TEMPFAIL (75) when it has to be started again."""
     configure_logging(settings, "jobforge")
+    configure_tracing(settings, "jobforge")
     uvloop.run(supervise(settings))

@@ -88,6 +88,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """Cancelled with all its children, also those that come later."""
     retried_as: str | None = None
     """The job that does its work again."""
+    trace: str | None = None
+    """The span in which it was last moved, as a `traceparent`, while it is traced."""
 
     @property
     def lane(self) -> Lane:

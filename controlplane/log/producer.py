@@ -30,6 +30,7 @@ from controlplane.log.session import (
     SealedBatch,
 )
 from controlplane.log.topics import LARGEST_BATCH_BYTES, LARGEST_RECORD_BYTES, partition_counts
+from controlplane.log.traces import current_headers, sent
 
 __all__ = ["LogProducer", "OutgoingRecord", "RecordTooLarge"]
 
@@ -182,6 +183,7 @@ class LogProducer:
         key = record_key(event)
         value = encode(event)
         size = len(key) + len(value)
+        headers = headers or current_headers()
         if headers:
             size += sum(len(name) + len(content) for name, content in headers)
         if size > LARGEST_RECORD_BYTES:
@@ -207,7 +209,7 @@ class LogProducer:
         self._unacknowledged += 1
         answer.add_done_callback(self._answered)
         lanes = self._lanes
-        for index, record in enumerate(records):
+        for index, record in enumerate(sent(records, answer)):
             partition = (record.topic, record.partition)
             lane = lanes.get(partition)
             if lane is None:

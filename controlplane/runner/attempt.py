@@ -23,6 +23,7 @@ from controlplane.runner.joblogs import LineBuffer
 from controlplane.runner.observations import Lease
 from controlplane.runner.outbox import Sink
 from controlplane.runner.reports import Logged, Progressed, Report, Submitted
+from controlplane.runner.traces import AttemptTrace
 
 PROGRESS_BURST: Final = 20
 PROGRESS_SECONDS: Final = 0.1
@@ -49,14 +50,15 @@ class Attempt:
 
     __slots__ = (
         "_child_error", "_children", "_contents", "_final", "_inline_limit_bytes", "_lines", "_ordinals", "_progress_timer", "_recent", "_sink", "_thread", "_waiting_progress", "began_at",
-        "context", "handler", "lease", "loop", "on_acknowledged", "outcome", "over", "partition", "routed", "stop", "stop_reason", "stopper", "timer",
+        "context", "handler", "lease", "loop", "on_acknowledged", "outcome", "over", "partition", "routed", "stop", "stop_reason", "stopper", "timer", "trace",
     )  # fmt: skip
 
     def __init__(
         self, routed: JobRouted, lease: Lease, handler: Handler, *, sink: Sink, loop: asyncio.AbstractEventLoop,
-        contents: ContentStore, inline_limit_bytes: int,
+        contents: ContentStore, inline_limit_bytes: int, trace: AttemptTrace | None = None,
     ) -> None:  # fmt: skip
         """Prepare an attempt; nothing is written yet."""
+        self.trace = trace
         self.routed = routed
         self.lease = lease
         self.handler = handler
@@ -74,7 +76,7 @@ class Attempt:
         """Stops the handler as far as that can be done from outside."""
         self.timer: asyncio.TimerHandle | None = None
         self.on_acknowledged: Callable[[], None] | None = None
-        self._sink = sink
+        self._sink = sink if trace is None else trace.sink(sink)
         self._thread = threading.get_ident()
         self._ordinals = {"progress": 0, "log": 0}
         self._recent: deque[float] = deque(maxlen=PROGRESS_BURST)

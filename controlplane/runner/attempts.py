@@ -20,6 +20,7 @@ from controlplane.runner.observations import Lease, lease_of
 from controlplane.runner.outbox import Sink
 from controlplane.runner.processes import WorkerProcesses
 from controlplane.runner.threads import HandlerThreads
+from controlplane.runner.traces import attempt_trace
 
 JSON_TYPE: Final = "application/json"
 REMEMBERED_LEASES: Final = 20_000
@@ -62,7 +63,7 @@ class Attempts:
         """Return how many slots are taken."""
         return self._slots - self._free
 
-    def take(self, routed: JobRouted, position: LogPosition) -> None:
+    def take(self, routed: JobRouted, position: LogPosition, traceparent: str | None = None) -> None:
         """Take a lease: run its handler now, or as soon as there is room. A lease that was taken before is not taken again."""
         attempt_id = routed.attempt_id
         if attempt_id in self._seen:
@@ -75,7 +76,7 @@ class Attempts:
             return
         attempt = Attempt(
             routed, lease, handler, sink=self._sink, loop=self._loop, contents=self._contents,
-            inline_limit_bytes=self._inline_limit_bytes,
+            inline_limit_bytes=self._inline_limit_bytes, trace=attempt_trace(routed, position, traceparent),
         )  # fmt: skip
         attempt.on_acknowledged = lambda: self._forget(attempt_id)
         self.held[attempt_id] = attempt
@@ -150,7 +151,8 @@ class Attempts:
         limit = attempt.routed.timeout_seconds or attempt.handler.timeout_seconds
         if limit is not None:
             attempt.timer = self._loop.call_later(limit, self._time_out, attempt, limit)
-        task = self._loop.create_task(self._run(attempt))
+        context = None if attempt.trace is None else attempt.trace.context.copy()
+        task = self._loop.create_task(self._run(attempt), context=context)
         if attempt.handler.executor == "loop":
             attempt.stopper = task.cancel
         self._tasks.add(task)
@@ -190,7 +192,10 @@ class Attempts:
         if handler.executor == "loop":
             result = await handler.function(*arguments)
         else:
-            result = await self._threads.call(_in_thread, handler.function, arguments, attempt)
+            call: tuple[Any, ...] = (_in_thread, handler.function, arguments, attempt)
+            if attempt.trace is not None:
+                call = (attempt.trace.context.copy().run, *call)
+            result = await self._threads.call(*call)
         return await self._content(result_json(handler, result, attempt.attempt_id), attempt), attempt.context.claims
 
     async def _fetched(self, payload: Content, attempt_id: str) -> bytes:
@@ -244,7 +249,9 @@ class Attempts:
             self._idle.set()
 
     def _forget(self, attempt_id: str) -> None:
-        self.held.pop(attempt_id, None)
+        attempt = self.held.pop(attempt_id, None)
+        if attempt is not None and attempt.trace is not None:
+            attempt.trace.end(attempt.outcome)
         if not self.held and not self._running:
             self._idle.set()
 
@@ -258,7 +265,8 @@ class Attempts:
 
 
 def _about(attempt: Attempt) -> dict[str, str]:
-    return {"job_id": attempt.lease.facts.job_id, "attempt_id": attempt.attempt_id}
+    facts = attempt.lease.facts
+    return {"correlation_id": facts.correlation_id, "job_id": facts.job_id, "attempt_id": attempt.attempt_id}
 
 
 def _is_plain(payload: Content) -> bool:

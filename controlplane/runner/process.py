@@ -18,6 +18,7 @@ from controlplane.log.connection import LogConnection, LogRefused, LogUnavailabl
 from controlplane.log.positions import Partition
 from controlplane.log.producer import LogProducer
 from controlplane.log.reader import LogReader
+from controlplane.log.traces import traceparent_in
 from controlplane.runner.attempts import Attempts
 from controlplane.runner.definition import Runner
 from controlplane.runner.metrics import Metrics
@@ -209,6 +210,6 @@ class RunnerProcess:
             match event:
                 case JobRouted(runner_id=self.runner_id):
                     position = LogPosition(topic=record.topic, partition=record.partition, offset=record.offset)
-                    self.attempts.take(event, position)
+                    self.attempts.take(event, position, traceparent_in(record.headers))
                 case AttemptRevoked(runner_id=self.runner_id):
                     self.attempts.revoke(event)

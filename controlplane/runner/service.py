@@ -22,6 +22,7 @@ from controlplane.security.serving import serving
 from controlplane.settings import Settings
 from controlplane.telemetry.health import health_app
 from controlplane.telemetry.logs import configure_logging
+from controlplane.telemetry.tracing import configure_tracing
 
 __all__ = ["CapabilityInvalid", "RunnerMissing", "run", "serve"]
 
@@ -107,6 +108,7 @@ def run(settings: Settings, target: str, *, name: str | None = None, slots: int 
     if slots is not None and slots < most.slots:
         raise CapabilityInvalid(f"Expected at least {most.slots} slots for {most.label}, but found {slots}.")
     configure_logging(settings, f"runner {runner.name}")
+    configure_tracing(settings, f"runner-{runner.name}")
     logging.getLogger().addHandler(JobLogHandler())
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER_OBJECTS)

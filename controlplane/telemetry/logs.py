@@ -8,13 +8,16 @@ from typing import Any, Final
 import msgspec
 
 from controlplane.settings import Settings
+from controlplane.telemetry import tracing
 
 CONTEXT_FIELDS: Final = ("correlation_id", "job_id", "attempt_id", "runner_id", "position", "code")
 """What a line may carry beside its message: `logger.info("...", extra={"job_id": job_id})`."""
 
 
 def _context(record: logging.LogRecord) -> dict[str, Any]:
-    return {name: value for name in CONTEXT_FIELDS if (value := getattr(record, name, None)) is not None}
+    context = {name: value for name in CONTEXT_FIELDS if (value := getattr(record, name, None)) is not None}
+    spans = tracing.active()
+    return context if spans is None else {**context, **spans.current_ids()}
 
 
 class JsonFormatter(logging.Formatter):
