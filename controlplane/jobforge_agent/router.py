@@ -4,24 +4,22 @@ import asyncio
 import logging
 from typing import Final
 
-import msgspec
 from prometheus_client import CollectorRegistry
 
 from controlplane.events.catalog import ROUTING
-from controlplane.events.header import leased_header
 from controlplane.events.identity import Instant, partition_of, random_id
-from controlplane.events.types import JobRouted, RunnerRegistered
+from controlplane.events.types import RunnerRegistered
 from controlplane.jobforge_agent import rules
 from controlplane.jobforge_agent.control_store import LiveControls
+from controlplane.jobforge_agent.leasing import leased
 from controlplane.jobforge_agent.metrics import Metrics
 from controlplane.jobforge_agent.moments import NewId, Now, wall_clock
 from controlplane.jobforge_agent.outbox import Outbox
 from controlplane.jobforge_agent.paces import Paces
 from controlplane.jobforge_agent.policy import Assignment, Candidate, Policy, Situation, cost
 from controlplane.jobforge_agent.rules import Limits
-from controlplane.jobforge_agent.state import CRITICAL_BOOST_MICROS, SECOND, Job, earliest
+from controlplane.jobforge_agent.state import CRITICAL_BOOST_MICROS, SECOND, Job
 from controlplane.jobforge_agent.store import Beat, Claim, Heads, Store, Usage
-from controlplane.jobforge_agent.transitions import Phase
 from controlplane.log.producer import LogProducer
 from controlplane.log.traces import headers_of
 
@@ -143,25 +141,16 @@ class Router:
     def _claim(self, assignment: Assignment, now: Instant, limits: Limits) -> Claim:
         job, runner_id = assignment.job, assignment.runner_id
         attempt_id = self._new_id()
-        limit = now + job.attempt_timeout_micros if job.attempt_timeout_micros else None
-        leased: Job = msgspec.structs.replace(
-            job, phase=Phase.ROUTED, attempt_id=attempt_id, attempt_number=job.attempt_number + 1, runner_id=runner_id,
-            routed_at=now, due_at=earliest(limit, job.deadline), holds=tuple(subject for subject, _ in limits),
-        )  # fmt: skip
-        routed = JobRouted(
-            header=leased_header(job.cause, "JobRouted", attempt_id, self._producer.identity, now),
-            job_id=job.job_id, attempt_id=attempt_id, attempt_number=leased.attempt_number, runner_id=runner_id,
-            job_type=job.job_type, contract_major=job.contract_major, payload=job.payload, pool=job.pool,
-            priority=job.priority, slots=job.slots, job_partition=job.partition, lease_seconds=self._lease_seconds,
-            timeout_seconds=job.attempt_timeout_micros / SECOND if job.attempt_timeout_micros else None,
-            queued_at=job.queued_at, reason=assignment.reason, refused=assignment.refused,
+        held, routed = leased(
+            assignment, attempt_id, now, producer=self._producer.identity, lease_seconds=self._lease_seconds,
+            holds=[subject for subject, _ in limits],
         )  # fmt: skip
         inbox = partition_of(runner_id.encode(), self._producer.partitions(ROUTING.name))
         record = self._producer.record(routed, partition=inbox, headers=headers_of(job.trace))
         # On trial it must be idle: other instances' routers claim at the same time.
         capacity = job.slots if rules.on_trial(runner_id, self.controls.now) else self._runners[runner_id].slots
         return Claim(
-            job=leased, queue=job.queue, capacity=capacity, record=record, limits=limits,
+            job=held, queue=job.queue, capacity=capacity, record=record, limits=limits,
             cost=cost(job, self.controls.now.weights),
         )  # fmt: skip
 
