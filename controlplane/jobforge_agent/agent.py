@@ -67,7 +67,7 @@ class Agent:
         self._now = now
         self.notes = Notes(store, router)
         self.relations = Relations(connection, store)
-        self.alerts = Alerts(self.decide_once, producer.identity, now)
+        self.alerts = Alerts(self.decide_once, producer, now)
         self._ownership = Ownership(connection, store, producer, self.notes, group, now)
         self._traces = Traces(group)
         self._positions: dict[Partition, int] = {}
@@ -79,8 +79,7 @@ class Agent:
         self.store_answers = True
         self.assigned = False
         """Whether the group gave this instance its partitions, if only none, and it took them over."""
-        self.store_away_seconds: float | None = None
-        """How long the store did not answer, until that was told."""
+        self._away_since = 0.0
         self.owned_since = 0.0
         self.last_progress = 0.0
 
@@ -187,22 +186,34 @@ class Agent:
 
     async def _patiently(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do store work again until Redis answers: nothing is decided meanwhile, and nothing is skipped."""
-        away_since = elapsed()
         while True:
             try:
                 await work()
             except redis.RedisError as error:
-                if self.store_answers:
-                    logger.error("The schedule store does not answer, deciding stops until it does: %s", error)
-                self.store_answers = False
+                self.store_failed(error)
                 await asyncio.sleep(STORE_AGAIN_SECONDS)
+            except StoreLost:
+                await self.store_answered()  # Told before this instance starts over.
+                raise
             else:
-                if not self.store_answers:
-                    self.store_away_seconds = elapsed() - away_since
-                    logger.warning("The schedule store answers again, after %.1f s.", self.store_away_seconds)
-                    self.owned_since = elapsed()
-                self.store_answers = True
+                await self.store_answered()
                 return
+
+    def store_failed(self, error: redis.RedisError) -> None:
+        """Note that the store does not answer: this instance is degraded until it does, and an alert says so."""
+        if self.store_answers:
+            self.store_answers, self._away_since = False, elapsed()
+            logger.error("The schedule store does not answer, deciding stops until it does: %s", error)
+            self.alerts.tell(f"The schedule store does not answer: {error}", raised=True)
+
+    async def store_answered(self) -> None:
+        """Note that the store answers; returns when the end of an outage is on the log."""
+        if not self.store_answers:
+            seconds = elapsed() - self._away_since
+            self.store_answers, self.owned_since = True, elapsed()
+            text = f"The schedule store did not answer for {seconds:.1f} s; nothing was decided meanwhile."
+            logger.warning("%s", text)
+            await asyncio.wait([self.alerts.tell(text, raised=False)])
 
     # Jobs
 
@@ -379,7 +390,9 @@ class Agent:
 
         async def work() -> None:
             async with self._deciding:
+                before = self._ownership.records_folded
                 self._epochs, found = await self._ownership.take_over(assigned)
+                self.metrics.records_folded(self._ownership.records_folded - before)
                 self._waiting.clear()  # Of the assignment before; its records come again where they are due.
                 self._positions = dict(found)
                 positions.update(found)

@@ -22,6 +22,8 @@ class Noted(msgspec.Struct, frozen=True, kw_only=True):
 
     fields: dict[str, bytes]
     guards: dict[str, str] = {}
+    reached: dict[str, int] = {}
+    """Guards that only grow: noted late, they take nothing back that was decided since."""
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
@@ -48,7 +50,7 @@ def noted(event: Any, position: LogPosition, at: int) -> Noted:
                 fields={f"ScheduleDeclared/{subject}": b"", f"ScheduleFired/{subject}": b""}, guards={subject: ""}
             )
         case types.ScheduleFired():
-            return Noted(fields={name: encode(event)}, guards={subject: str(event.due_at)})
+            return Noted(fields={name: encode(event)}, reached={subject: event.due_at})
         case types.BreakerChanged():
             closed = event.state == CLOSED
             guards = {subject: "" if closed else event.header.event_id}
@@ -83,12 +85,18 @@ class ControlStore:
         """
         fields: dict[str, bytes] = {}
         guards: dict[str, str] = {}
+        reached: dict[str, int] = {}
         for one in changes:
             fields |= one.fields
             guards |= one.guards
+            for name in one.guards:
+                reached.pop(name, None)
+            for name, value in one.reached.items():
+                reached[name] = max(value, reached.get(name, 0))
         arguments = [part for name, value in fields.items() for part in (name, value)]
+        grown = [(name, str(value)) for name, value in reached.items()]
         packed = msgspec.msgpack.encode(
-            {"fold": False if fold is None else list(fold.items()), "guards": list(guards.items())}
+            {"fold": False if fold is None else list(fold.items()), "guards": list(guards.items()), "reached": grown}
         )
         answer = await self._control(keys=[self._key("controls")], args=[self._prefix, packed, *arguments])
         return bool(answer != b"lost")

@@ -115,6 +115,11 @@ class Metrics:
         self._folded = Counter(
             "controlplane_partitions_folded_total", "Partitions folded from the log again.", registry=registry
         )
+        self._records_folded = Counter(
+            "controlplane_records_folded_total",
+            "Records read to fold partitions from the log again.",
+            registry=registry,
+        )
         self._owned = Gauge(
             "controlplane_owned_partitions", "Job partitions that this instance owns.", registry=registry
         )
@@ -198,6 +203,10 @@ class Metrics:
     def absorbed(self, records: int) -> None:
         """Count records that came again and changed nothing."""
         self._absorbed.inc(records)
+
+    def records_folded(self, count: int) -> None:
+        """Count records that were read to restore jobs."""
+        self._records_folded.inc(count)
 
     def folded(self) -> None:
         """Count a partition that had to be folded from the log."""

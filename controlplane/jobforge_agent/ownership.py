@@ -52,6 +52,8 @@ class Ownership:
         self._notes = notes
         self._group = group
         self._now = now
+        self.records_folded = 0
+        """How many records were read to restore jobs, since this instance began."""
         self.windows: dict[Partition, int] = {}
         """Up to where records are read again after a fold: of a job that is not known there, everything was decided before."""
 
@@ -139,13 +141,24 @@ class Ownership:
         moment = await recovery.moment_of(reader, submissions, low)
         starts = {submissions: min(low, ends[submissions]), progress: ends[progress]}
         restored: list[Job] = []
+        read = 0
         if moment is not None:
-            decided = await recovery.recorded_decisions(reader, number, moment, self._producer.partitions(ROUTING.name))
+            decided, read = await recovery.recorded_decisions(
+                reader, number, moment, self._producer.partitions(ROUTING.name)
+            )
             since = moment - recovery.CLOCK_MARGIN_MILLISECONDS
             starts[progress] = (await reader.offsets_at({progress: since}))[progress]
             restored = await self._restored(reader, submissions, low, decided)
+            read += ends[submissions] - low
         await self._store_restored(number, epoch, restored, starts)
-        logger.warning("Partition %d was folded from offset %d: %d jobs restored.", number, low, len(restored))
+        self.records_folded += read
+        logger.warning(
+            "Partition %d was folded from offset %d: %d jobs restored from %d records.",
+            number,
+            low,
+            len(restored),
+            read,
+        )
         stored.update(starts)
         self.windows.update(ends)
 

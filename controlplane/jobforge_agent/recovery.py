@@ -142,17 +142,19 @@ async def moment_of(reader: LogReader, partition: Partition, offset: int) -> int
 
 async def recorded_decisions(
     reader: LogReader, partition: int, since_milliseconds: int, routing_partitions: int
-) -> dict[str, Recorded]:
-    """Return what the log says JobForge decided since a moment about the jobs of one partition, by job id."""
+) -> tuple[dict[str, Recorded], int]:
+    """Return what the log says JobForge decided since a moment about the jobs of one partition, by job id, and how many records told it."""
     places = [(JOBS.name, partition), *((ROUTING.name, number) for number in range(routing_partitions))]
     starts = await reader.offsets_at(dict.fromkeys(places, max(0, since_milliseconds - CLOCK_MARGIN_MILLISECONDS)))
     decided: dict[str, Recorded] = {}
+    read = 0
     async for record in records(reader, starts):
+        read += 1
         event = decoded(record)
         if getattr(event, "job_partition", partition) != partition or not hasattr(event, "job_id"):
             continue
         decided.setdefault(event.job_id, Recorded()).take(event)
-    return decided
+    return decided, read
 
 
 def decoded(record: Any) -> Any:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from typing import Final
 
+import redis
 from prometheus_client import CollectorRegistry
 
 from controlplane.events.catalog import ROUTING
@@ -158,7 +159,13 @@ class Router:
         """Route until cancelled: at once when woken, and now and then for what other instances changed."""
         while True:
             self.wake.clear()  # Before looking: what becomes ready meanwhile wakes the next round.
-            if await self.route_once() == 0:
+            try:
+                count = await self.route_once()
+            except redis.RedisError as error:
+                logger.debug("Routing waits for the store: %s", error)
+                await asyncio.sleep(IDLE_SECONDS)
+                continue
+            if count == 0:
                 try:
                     await asyncio.wait_for(self.wake.wait(), IDLE_SECONDS)
                 except TimeoutError:

@@ -64,29 +64,23 @@ class Upkeep:
         """Look again and again, for as long as the task runs."""
         while True:
             await asyncio.sleep(LOOK_EVERY_SECONDS)
+            if not self._agent.assigned:
+                continue
             try:
                 await self.look()
             except redis.RedisError as error:
-                logger.debug("Upkeep waits for the store: %s", error)
+                self._agent.store_failed(error)
+            else:
+                await self._agent.store_answered()
 
     async def look(self) -> None:
         """Do once whatever there is to do."""
-        if not self._agent.assigned:
-            return
         await self._agent.notes.refresh_controls()
         looks: tuple[Callable[[], Awaitable[None]], ...] = (
-            self.tell_outage, self.measure, self.fire_schedules, self.judge_breakers, self.admit, self.bulks.apply, self.bulks.forget,
+            self.measure, self.fire_schedules, self.judge_breakers, self.admit, self.bulks.apply, self.bulks.forget,
         )  # fmt: skip
         for look in looks:
             await look()
-
-    async def tell_outage(self) -> None:
-        """Tell that the store was away, now that it can be told."""
-        seconds, self._agent.store_away_seconds = self._agent.store_away_seconds, None
-        if seconds is not None:
-            text = f"The schedule store did not answer for {seconds:.1f} s; nothing was decided meanwhile."
-            for raised in (True, False):
-                await self._agent.alerts.set("store_unavailable", "schedule store", text, raised=raised)
 
     async def measure(self) -> None:
         """Tell what the store holds: one instance for all, so that sums over instances are right."""

@@ -6,6 +6,7 @@ import sys
 import time
 from contextlib import ExitStack
 
+from tests.simulation.guards import GUARDS, found_without
 from tests.simulation.history import Outcome
 from tests.simulation.run import own_valkey, run_seeds
 
@@ -22,6 +23,12 @@ def main() -> int:
     failed: list[Outcome] = []
     with ExitStack() as stack:
         url = arguments.redis or stack.enter_context(own_valkey())
+        if arguments.without:
+            seed = found_without(arguments.without, url)
+            print(
+                f"Without the guard {arguments.without}: {'not noticed' if seed is None else f'seed {seed} shows it'}"
+            )
+            return int(seed is None)
         seeds = range(arguments.seed, arguments.seed + arguments.count)
         for done, outcome in enumerate(run_seeds(seeds, url, arguments.processes), start=1):
             if outcome.failures:
@@ -46,6 +53,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="the first seed")
     parser.add_argument("--count", type=int, default=1, help="how many seeds")
     parser.add_argument("--processes", type=int, default=1, help="how many at once")
+    parser.add_argument("--without", choices=GUARDS, help="take a guard out, and see that a history shows it")
     parser.add_argument("--redis", help="URL of a Valkey or Redis to use; none: one of its own")
     return parser.parse_args()
 

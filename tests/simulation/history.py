@@ -28,6 +28,7 @@ from tests.simulation.world import Faults, Process, World
 STORM_SECONDS: Final = (8.0, 16.0, 25.0)
 CALM_SECONDS: Final = 900.0
 """Accepted work that did not conclude so long after the storm is lost: longer than a circuit breaker rests at most."""
+CALM_ATTEMPT_SECONDS: Final = 0.2
 LOOK_EVERY_SECONDS: Final = 2.0
 
 BADLY: Final = {"fails": 0.25, "breaks": 0.05, "hangs": 0.08, "forgets": 0.08, "ignores_revocation": 0.3}
@@ -120,6 +121,7 @@ class History:
         slots = draw.choice((2, 3, 5))
         if self._calm:
             labels, slots = {"place": name.rpartition("/")[2]}, 4
+            behaviour = Behaviour(longest_seconds=CALM_ATTEMPT_SECONDS)
         self.runners.append(Runner(self.world, self.log, name, slots=slots, labels=labels, behaviour=behaviour))
 
     async def _keep_instances(self) -> None:

@@ -66,6 +66,7 @@ class Runner(Process):
         self._inbox = (ROUTING.name, partition_of(self.runner_id.encode(), log.counts[ROUTING.name]))
         self._attempts: dict[str, asyncio.Task[None]] = {}
         self._seen: set[str] = set()
+        self._stopped: set[str] = set()
         self._ordinals: dict[str, int] = {}
         self._registered: LogPosition | None = None
         self._reports = 0
@@ -148,8 +149,11 @@ class Runner(Process):
     def _revoke(self, event: types.AttemptRevoked) -> None:
         self._seen.add(event.attempt_id)
         routed = self.held.get(event.attempt_id)
-        if routed is None or self.world.happens(self._behaviour.ignores_revocation):
+        if routed is None or event.attempt_id in self._stopped:
             return
+        if self.world.happens(self._behaviour.ignores_revocation):
+            return
+        self._stopped.add(event.attempt_id)
         self._attempts[event.attempt_id].cancel()
         cancelled = types.AttemptCancelled(
             header=outside_header("AttemptCancelled", event.attempt_id, self._producer.identity, self.now()),

@@ -268,7 +268,8 @@ def schedules_kept(world: World, events: list[Any], until: int, *, forgetful: bo
     for name, declarations in declared.items():
         begins, every = declarations[-1].header.occurred_at + SECOND, EVERY_SECONDS * SECOND
         came = max(0, until // every - begins // every)
-        dealt = sum(1 + one.missed for at, one in fired[name].items() if begins <= at <= until)
+        told = {moment for at, one in fired[name].items() for moment in range(at - one.missed * every, at + 1, every)}
+        dealt = sum(begins <= moment <= until for moment in told)
         if dealt < came:
             world.fail(f"schedule {name} had {came} times, but only {dealt} were dealt with")
 

@@ -1,8 +1,9 @@
 -- Note what operators declared; limits may have changed, so every queue that one stopped is looked at again.
 --
 -- KEYS[1]: any key of the namespace.  ARGV[1]: prefix.
--- ARGV[2]: MessagePack of { fold, guards = { { guard, value }, ... } }: a value is empty to remove the guard; `fold` is false, or { { partition,
--- position }, ... } where everything that was ever declared is given, up to these positions.
+-- ARGV[2]: MessagePack of { fold, guards = { { guard, value }, ... }, reached = { { guard, number }, ... } }: a value is empty to remove the guard;
+-- `reached` is set, after `guards`, where the guard is not further; `fold` is false, or { { partition, position }, ... } where everything that was ever
+-- declared is given, up to these positions.
 -- ARGV[3...]: pairs of a field and its bytes, empty to remove the field.
 -- Returns "ok"; "lost" for single declarations in a store that knows of no fold (it was emptied: what is missing would never be missed); "known"
 -- for a fold where there is one. The version is a time, so that no other store, and no other past of this one, ever had the same.
@@ -20,6 +21,11 @@ for _, guard in ipairs(batch.guards) do
   if guard[2] == '' then
     redis.call('HDEL', prefix .. 'guards', guard[1])
   else
+    redis.call('HSET', prefix .. 'guards', guard[1], guard[2])
+  end
+end
+for _, guard in ipairs(batch.reached) do
+  if tonumber(redis.call('HGET', prefix .. 'guards', guard[1]) or '0') < tonumber(guard[2]) then
     redis.call('HSET', prefix .. 'guards', guard[1], guard[2])
   end
 end
