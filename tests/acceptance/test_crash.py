@@ -39,14 +39,14 @@ async def submit_patiently(client: LogClient, events: list[JobSubmitted]) -> Non
         return
 
 
-async def load(connection: LogConnection, stop: asyncio.Event) -> list[str]:
+async def load(connection: LogConnection, stop: asyncio.Event, prefix: str = "job") -> list[str]:
     """Submit jobs without a break until told to stop; returns the ids of those that were acknowledged."""
     acknowledged: list[str] = []
     async with LogClient(connection) as client:
         while not stop.is_set():
             first = len(acknowledged)
             events = [
-                client.submission("test.nap", {"seconds": 0.02}, job_id=f"job-{number}")
+                client.submission("test.nap", {"seconds": 0.02}, job_id=f"{prefix}-{number}")
                 for number in range(first, first + BATCH)
             ]
             await submit_patiently(client, events)
@@ -83,9 +83,10 @@ async def crash_everything(stack: SystemStack, connection: LogConnection) -> lis
     return await loading
 
 
-def wait_until_concluded(client: Client, wanted: int) -> None:
+def wait_until_concluded(client: Client, wanted: int, prefix: str = "") -> None:
+    """Wait until so many jobs are concluded whose ids begin so."""
     give_up_at = time.monotonic() + CONCLUDE_WITHIN_SECONDS
-    query = "SELECT count(*) FROM first_conclusions"
+    query = f"SELECT count(*) FROM first_conclusions WHERE starts_with(job_id, '{prefix}')"
     while (found := client.sql(query).rows[0][0]) < wanted:
         assert time.monotonic() < give_up_at, f"Expected {wanted} jobs to conclude, but {found} did."
         time.sleep(0.5)
