@@ -46,13 +46,14 @@ test-secure: setup ## Run the acceptance tests with security on: certificates, a
 	@CONTROLPLANE_TEST_SECURE=1 $(MAKE) test TESTS="$(or $(TESTS),tests/acceptance)"
 
 .PHONY: check
-check: setup ## Formatting, lint, types, direction of imports, schema drift and compatibility, deployment files
+check: setup ## Formatting, lint, types, direction of imports, schema drift and compatibility, deployment files, known vulnerabilities
 	@$(BIN)/ruff format --check --quiet $(SOURCES)
 	@$(BIN)/ruff check --quiet $(SOURCES)
 	@$(BIN)/mypy $(SOURCES)
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m controlplane.events.check
-	@$(BIN)/pytest --quiet --no-header tests/meta/test_deployment.py tests/meta/test_lock.py tests/meta/test_reference.py
+	@$(BIN)/pytest --quiet --no-header tests/meta/test_deployment.py tests/meta/test_deployment_secure.py tests/meta/test_lock.py tests/meta/test_reference.py tests/meta/test_operations.py
+	@$(BIN)/python -m tools.audit_dependencies requirements.lock
 
 .PHONY: format
 format: setup ## Format the code and repair what can be repaired mechanically
@@ -96,8 +97,15 @@ lock: ## Pin all dependencies with hashes in requirements.lock; UPGRADE=1 takes 
 	@echo "hatchling" | $(COMPILE) - --constraint requirements.lock --output-file deploy/build.lock
 
 .PHONY: audit-dependencies
-audit-dependencies: setup ## Look up known vulnerabilities of the pinned dependencies (asks a public database)
-	@$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip
+audit-dependencies: setup ## Look up known vulnerabilities of the pinned packages; fails also where the database cannot be reached
+	@$(BIN)/python -m tools.audit_dependencies requirements.lock --strict
+
+.PHONY: sbom
+sbom: setup ## Write a CycloneDX bill of materials of each lock file into dist/
+	@mkdir -p dist
+	@$(BIN)/python -m tools.sbom deploy/runtime.lock > dist/image.cdx.json
+	@$(BIN)/python -m tools.sbom deploy/build.lock > dist/build.cdx.json
+	@$(BIN)/python -m tools.sbom requirements.lock > dist/development.cdx.json
 
 .PHONY: clean
 clean: ## Remove what was built or cached; data folders and .venv stay

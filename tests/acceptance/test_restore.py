@@ -1,4 +1,4 @@
-"""The drill of docs/operations.md: what is running is stopped, its folder copied, started elsewhere, and it is the same, provably (G5, issue 7)."""
+"""The drill of docs/operations/backup.md: what is running is stopped, its folder copied, started elsewhere, and it is the same, provably (G5, issue 7)."""
 
 import asyncio
 import json

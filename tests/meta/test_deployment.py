@@ -43,12 +43,17 @@ def own_services() -> dict[str, dict[str, Any]]:
     return {name: service for name, service in compose()["services"].items() if service["image"] == "controlplane"}
 
 
-def test_compose_is_valid_by_the_specification() -> None:
+def compose_specification() -> dict[str, Any]:
+    """Return the schema of compose files."""
     package = find_spec("check_jsonschema")  # Only for the schema that it ships; its code is not needed.
     assert package is not None
     assert package.origin is not None
     path = Path(package.origin).parent / "builtin_schemas" / "vendor" / "compose-spec.json"
-    jsonschema.Draft202012Validator(json.loads(path.read_text())).validate(compose())
+    return dict(json.loads(path.read_text()))
+
+
+def test_compose_is_valid_by_the_specification() -> None:
+    jsonschema.Draft202012Validator(compose_specification()).validate(compose())
 
 
 def test_compose_has_what_production_needs() -> None:
@@ -58,6 +63,28 @@ def test_compose_has_what_production_needs() -> None:
     assert services["jobforge"]["deploy"]["replicas"] == 2
     assert {"redis", "gateway", "prometheus", "grafana"} <= set(services)
     assert [name for name, service in own_services().items() if "healthcheck" not in service] == []
+
+
+def test_probes_ask_where_the_services_answer() -> None:
+    ports = {name: "8401" if name.startswith("truthcore") else "8402" for name in own_services()} | {"gateway": "8400"}
+    for name, service in own_services().items():
+        assert service["healthcheck"]["test"] == ["CMD", "python", "-m", "controlplane.telemetry.probe", ports[name]], (
+            name
+        )
+
+
+def test_truthcore_is_reached_by_the_gateway_its_peers_and_prometheus_alone() -> None:
+    reaching = [
+        peer
+        for policy in manifests()
+        if policy["kind"] == "NetworkPolicy"
+        and policy["spec"]["podSelector"] in ({}, {"matchLabels": {"app.kubernetes.io/name": "truthcore"}})
+        for rule in policy["spec"].get("ingress", [])
+        for peer in rule["from"]
+    ]
+    assert sorted(str(next(iter(next(iter(peer.values()))["matchLabels"].values()))) for peer in reaching) == [
+        "gateway", "monitoring", "truthcore",
+    ]  # fmt: skip
 
 
 def test_nothing_is_reachable_from_other_hosts() -> None:
@@ -88,7 +115,9 @@ def test_the_brokers_keep_the_promises_that_the_embedded_one_keeps(broker: str, 
 
 
 def test_every_variable_is_a_setting_of_the_code() -> None:
-    deployed = [name for name in files() if name == "compose.yaml" or name.startswith("deploy/")]
+    deployed = [
+        name for name in files() if name in {"compose.yaml", "compose.secure.yaml"} or name.startswith("deploy/")
+    ]
     named = {
         (file, variable)
         for file in deployed
