@@ -19,6 +19,7 @@ from controlplane.jobforge_agent.decide import Context, Decision
 from controlplane.jobforge_agent.metrics import Metrics
 from controlplane.jobforge_agent.moments import Now, elapsed, wall_clock
 from controlplane.jobforge_agent.notes import Notes
+from controlplane.jobforge_agent.outage import Outage
 from controlplane.jobforge_agent.outbox import Outbox
 from controlplane.jobforge_agent.ownership import Ownership
 from controlplane.jobforge_agent.relations import Relations
@@ -68,6 +69,7 @@ class Agent:
         self.notes = Notes(store, router)
         self.relations = Relations(connection, store)
         self.alerts = Alerts(self.decide_once, producer, now)
+        self.outage = Outage(self.alerts)
         self._ownership = Ownership(connection, store, producer, self.notes, group, now)
         self._traces = Traces(group)
         self._positions: dict[Partition, int] = {}
@@ -76,10 +78,8 @@ class Agent:
         self._room = asyncio.Event()
         self._epochs: dict[int, Owned] = {}
         self._deciding = asyncio.Lock()
-        self.store_answers = True
         self.assigned = False
         """Whether the group gave this instance its partitions, if only none, and it took them over."""
-        self._away_since = 0.0
         self.owned_since = 0.0
         self.last_progress = 0.0
 
@@ -190,30 +190,14 @@ class Agent:
             try:
                 await work()
             except redis.RedisError as error:
-                self.store_failed(error)
+                self.outage.begins(error)
                 await asyncio.sleep(STORE_AGAIN_SECONDS)
             except StoreLost:
-                await self.store_answered()  # Told before this instance starts over.
+                await self.outage.is_over()  # Told before this instance starts over.
                 raise
             else:
-                await self.store_answered()
+                await self.outage.is_over()
                 return
-
-    def store_failed(self, error: redis.RedisError) -> None:
-        """Note that the store does not answer: this instance is degraded until it does, and an alert says so."""
-        if self.store_answers:
-            self.store_answers, self._away_since = False, elapsed()
-            logger.error("The schedule store does not answer, deciding stops until it does: %s", error)
-            self.alerts.tell(f"The schedule store does not answer: {error}", raised=True)
-
-    async def store_answered(self) -> None:
-        """Note that the store answers; returns when the end of an outage is on the log."""
-        if not self.store_answers:
-            seconds = elapsed() - self._away_since
-            self.store_answers, self.owned_since = True, elapsed()
-            text = f"The schedule store did not answer for {seconds:.1f} s; nothing was decided meanwhile."
-            logger.warning("%s", text)
-            await asyncio.wait([self.alerts.tell(text, raised=False)])
 
     # Jobs
 

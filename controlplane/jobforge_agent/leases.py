@@ -69,7 +69,9 @@ class Clock:
                 await self._found_again()
                 await self._agent.notes.refresh()  # A runner may have registered with another instance.
                 # After an outage of ours, every lease counts from its end: never expire them all at once.
-                if self._agent.store_answers and elapsed() - self._agent.owned_since > self._lease_seconds:
+                outage = self._agent.outage
+                since = max(self._agent.owned_since, outage.ended_at)
+                if not outage.going_on and elapsed() - since > self._lease_seconds:
                     await self._end_leases()
             except redis.RedisError as error:
                 logger.debug("Leases wait for the store: %s", error)

@@ -90,7 +90,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await store.touch(time.time_ns() // 1000)
 
         async def redis_state() -> Dependency:
-            return Dependency(state=State.OK if agent.store_answers else State.DEGRADED)
+            return Dependency(state=State.DEGRADED if agent.outage.going_on else State.OK)
 
         async def partitions_state() -> Dependency:
             if not agent.assigned:

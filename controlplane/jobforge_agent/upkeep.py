@@ -69,9 +69,9 @@ class Upkeep:
             try:
                 await self.look()
             except redis.RedisError as error:
-                self._agent.store_failed(error)
+                self._agent.outage.begins(error)
             else:
-                await self._agent.store_answered()
+                await self._agent.outage.is_over()
 
     async def look(self) -> None:
         """Do once whatever there is to do."""
