@@ -95,6 +95,15 @@ EXAMPLES: Final[dict[str, Any]] = {
         ],
         "next_cursor": None, "reflects": _REFLECTS,
     },
+    "TruthChangesAnswer": {
+        "changes": [
+            {
+                "subject": "image:cat", "predicate": "width", "change": "appeared", "before": None, "after": _TRUTH,
+                "cause": "controlplane.truth/0/7", "at": _TIME, "place": "0=8",
+            }
+        ],
+        "place": "0=8", "reflects": _REFLECTS,
+    },
     "SessionView": {"name": "alice", "tenant": "acme", "roles": ["submit"], "sign_in": True},
     "OpenedView": {"payload": {"iban": "DE02 1203 0000 0000 2020 51"}, "result": None},
     "LearnedAnswer": {

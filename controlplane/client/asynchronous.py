@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack, overload
 
@@ -20,7 +21,8 @@ from controlplane.api.models import (
     RunnersAnswer,
 )
 from controlplane.api.scheduling import JobLogLine, LimitsAnswer
-from controlplane.client import calls
+from controlplane.api.truths import TruthChangeTold
+from controlplane.client import calls, feeds
 from controlplane.client.calls import Call, Reading, SubmitOptions, TruthQuery
 from controlplane.client.errors import ControlPlaneError
 from controlplane.client.http import DEFAULT_URL, FIRST_LOOK_SECONDS, LOOK_SECONDS, REQUEST_SECONDS
@@ -295,6 +297,23 @@ class AsyncClient:
             cursor = page.next_cursor
             if cursor is None or (limit is not None and len(found) >= limit):
                 return Truths(found, page.reflects)
+
+    def truth_changes(
+        self, subject: str = "*", predicate: str = "*", *, min_confidence: float | None = None, since: datetime | str | None = None,
+        after: str | None = None, min_position: str | None = None, idle: Callable[[str], bool] | None = None,
+    ) -> AsyncGenerator[TruthChangeTold, None]:  # fmt: skip
+        """Yield each change of what is true, as it comes, for ever: what a record changed, before and after.
+
+        It begins with what comes from now on, behind `since` (as `as_of`), or behind `after`, the `place` of an earlier change: nothing is missed, and nothing
+        told twice, whatever breaks off. With `min_position` it begins once that record is reflected. `idle` is called with the place whenever all is told that there is; when it returns true, the iterator ends.
+
+        Raises:
+            ControlPlaneError: the request was refused.
+        """
+        query = {
+            "subject": subject, "predicate": predicate, "min_confidence": min_confidence, "since": since, "min_position": min_position,
+        }  # fmt: skip
+        return feeds.follow_awaited(self._http, query, after, idle)
 
     async def assert_truth(
         self, subject: str, predicate: str, value: Any, confidence: float = 1.0, **options: Any

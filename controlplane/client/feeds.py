@@ -1,7 +1,8 @@
 """The change feed of truths as an iterator: server-sent events, taken up again where they broke off."""
 
+import asyncio
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import Any, Final
 
 import httpx
@@ -17,51 +18,118 @@ SILENT_SECONDS: Final = 40.0
 AGAIN_SECONDS: Final = 0.2
 
 
+Idle = Callable[[str], bool]
+"""Called with the place whenever all is told that there is; when it returns true, the feed ends."""
+
+
 def follow(
-    http: httpx.Client, query: Mapping[str, Any], after: str | None, idle: Callable[[str], bool] | None = None
+    http: httpx.Client, query: Mapping[str, Any], after: str | None, idle: Idle | None = None
 ) -> Generator[TruthChangeTold, None, None]:
     """Yield changes as they come, for ever; what breaks the connection off is waited out, and nothing is missed or told twice.
-
-    `idle` is called with the place whenever all is told that there is; when it returns true, the feed ends.
 
     Raises:
         ControlPlaneError: the request was refused, and repeating it does not help.
     """
-    attempt = 0
+    reading = _Reading(query, after, idle)
     while True:
         try:
-            for kind, place, data in _events(http, query, after):
-                attempt, after = 0, place or after
-                if kind == "change":
-                    yield TruthChangeTold.model_validate(data)
-                elif kind == "problem":
-                    raise ControlPlaneError(data)
-                elif idle is not None and data["lag_records"] == 0 and after is not None and idle(after):
-                    return
+            with http.stream("GET", PATH, **reading.request()) as answer:
+                if not answer.is_success:
+                    raise _refusal(answer, answer.read())
+                for line in answer.iter_lines():
+                    if (change := reading.take(line)) is not None:
+                        yield change
+                    if reading.over:
+                        return
             fault = calls.no_answer(http.base_url, ConnectionError("the feed ended"))
         except httpx.TransportError as error:
             fault = calls.no_answer(http.base_url, error)
         except ControlPlaneError as error:
             fault = error
-        attempt += 1
-        pause = calls.pause_before(attempt, fault)
+        time.sleep(reading.pause(fault))
+
+
+async def follow_awaited(
+    http: httpx.AsyncClient, query: Mapping[str, Any], after: str | None, idle: Idle | None = None
+) -> AsyncGenerator[TruthChangeTold, None]:
+    """Yield changes as `follow` does, awaited.
+
+    Raises:
+        ControlPlaneError: the request was refused, and repeating it does not help.
+    """
+    reading = _Reading(query, after, idle)
+    while True:
+        try:
+            async with http.stream("GET", PATH, **reading.request()) as answer:
+                if not answer.is_success:
+                    raise _refusal(answer, await answer.aread())
+                async for line in answer.aiter_lines():
+                    if (change := reading.take(line)) is not None:
+                        yield change
+                    if reading.over:
+                        return
+            fault = calls.no_answer(http.base_url, ConnectionError("the feed ended"))
+        except httpx.TransportError as error:
+            fault = calls.no_answer(http.base_url, error)
+        except ControlPlaneError as error:
+            fault = error
+        await asyncio.sleep(reading.pause(fault))
+
+
+def _refusal(answer: httpx.Response, content: bytes) -> ControlPlaneError:
+    return calls.refusal_of(answer.status_code, answer.reason_phrase, content, answer.headers.get("retry-after"))
+
+
+class _Reading:
+    """Where a reader of the feed stands, and what the lines of the server mean."""
+
+    def __init__(self, query: Mapping[str, Any], after: str | None, idle: Idle | None) -> None:
+        self._query = query
+        self._after = after
+        self._idle = idle
+        self._attempt = 0
+        self._fields: dict[str, str] = {}
+        self.over = False
+        """Whether `idle` ended it."""
+
+    def request(self) -> dict[str, Any]:
+        """Return how to ask for what follows."""
+        self._fields = {}
+        headers = {"accept": "text/event-stream"} | ({"last-event-id": self._after} if self._after else {})
+        parameters = calls.Call(method="GET", path=PATH, read=bytes, query=self._query).parameters()
+        return {"params": parameters, "headers": headers, "timeout": SILENT_SECONDS}
+
+    def take(self, line: str) -> TruthChangeTold | None:
+        """Take a line of the answer; return the change that it completes, if it completes one.
+
+        Raises:
+            ControlPlaneError: it says that the server cannot go on.
+        """
+        if line:
+            name, _, value = line.partition(": ")
+            self._fields[name] = value
+            return None
+        fields, self._fields = self._fields, {}
+        if not fields:
+            return None
+        self._attempt, self._after = 0, fields.get("id") or self._after
+        kind, data = fields.get("event", "message"), from_json(fields.get("data", "null"))
+        if kind == "change":
+            return TruthChangeTold.model_validate(data)
+        if kind == "problem":
+            raise ControlPlaneError(data)
+        if self._idle is not None and data["lag_records"] == 0 and self._after is not None:
+            self.over = self._idle(self._after)
+        return None
+
+    def pause(self, fault: ControlPlaneError) -> float:
+        """Return how long to wait before asking again, in seconds.
+
+        Raises:
+            ControlPlaneError: asking again does not help.
+        """
+        self._attempt += 1
+        pause = calls.pause_before(self._attempt, fault)
         if pause is None:
             raise fault
-        time.sleep(max(pause, AGAIN_SECONDS))
-
-
-def _events(http: httpx.Client, query: Mapping[str, Any], after: str | None) -> Iterator[tuple[str, str | None, Any]]:
-    headers = {"accept": "text/event-stream"} | ({"last-event-id": after} if after else {})
-    parameters = calls.Call(method="GET", path=PATH, read=bytes, query=query).parameters()
-    with http.stream("GET", PATH, params=parameters, headers=headers, timeout=SILENT_SECONDS) as answer:
-        if not answer.is_success:
-            content = answer.read()
-            raise calls.refusal_of(answer.status_code, answer.reason_phrase, content, answer.headers.get("retry-after"))
-        fields: dict[str, str] = {}
-        for line in answer.iter_lines():
-            name, _, value = line.partition(": ")
-            if line:
-                fields[name] = value
-            elif fields:
-                yield fields.get("event", "message"), fields.get("id"), from_json(fields.get("data", "null"))
-                fields = {}
+        return max(pause, AGAIN_SECONDS)

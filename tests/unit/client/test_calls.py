@@ -267,8 +267,8 @@ def test_the_public_names_are_pinned() -> None:
     ]  # fmt: skip
     assert {name for name in vars(Client) if not name.startswith("_")} == {
         "ask", "assert_truth", "cancel", "close", "content", "dead_letters", "declare_predicate", "declare_source", "digest", "events",
-        "handle", "job", "job_events", "jobs", "limits", "logs", "post_lines", "reprioritise", "request", "retract", "runners", "sql", "submit", "submit_many",
-        "truths", "why",
+        "handle", "job", "job_events", "jobs", "limits", "logs", "post_lines", "reprioritise", "request", "retract", "runners", "sql", "sql_table", "submit",
+        "submit_many", "truth_changes", "truths", "why",
     }  # fmt: skip
     assert {name for name in vars(controlplane.client.JobHandle) if not name.startswith("_")} == {
         "cancel", "events", "result", "status", "wait",
