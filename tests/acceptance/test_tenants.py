@@ -1,7 +1,9 @@
 """Identities at the edge: two tenants on one stack, who see and touch nothing of each other, and the one who answers for all."""
 
+import contextlib
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -80,6 +82,53 @@ def test_tenants_see_and_touch_nothing_of_each_other(client: Callable[..., Clien
     assert (eves["rows"], adas["rows"]) == ([[0]], [["acme-1", "acme"]])
     around = refusal(lambda: eve.request("POST", "/v1/sql", body={"sql": "SELECT * FROM main.events"}))
     assert (around.code, around.field) == ("forbidden", "sql")
+
+
+def listening(client: Client, path: str, found: list[str], *, accept: str = "text/event-stream") -> threading.Thread:
+    """Keep a live stream open in the background, its lines in `found`; the stream ends by itself, or with the client."""
+
+    def listen() -> None:
+        with (
+            contextlib.suppress(httpx.TransportError),  # The one that has no end of its own is closed under it.
+            client._http.stream("GET", path, headers={"accept": accept}) as answer,
+        ):
+            assert answer.status_code == 200, answer.read()
+            found.append("open")
+            found.extend(answer.iter_lines())
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    until(lambda: found)
+    return thread
+
+
+def test_live_streams_tell_a_tenant_nothing_of_another(client: Callable[..., Client]) -> None:
+    ada, eve = client("ada", "acme", "submit"), client("eve", "umbrella", "submit")
+    far = {"payload": {"seconds": 0}, "not_before": "2099-01-01T00:00:00Z"}
+    ada.submit_many([{**far, "job_type": "test.nap", "job_id": "acme-live"}])
+    paths = {
+        "all": "/v1/events/stream?max_seconds=600",
+        "one": "/v1/events/stream?max_seconds=600&job_id=acme-live",
+        "changes": "/v1/truths/changes",
+    }
+    heard = {(who, name): list[str]() for who in ("ada", "eve") for name in paths}
+    for (who, name), found in heard.items():
+        listening({"ada": ada, "eve": eve}[who], paths[name], found)
+    assert refusal(lambda: eve.request("GET", "/v1/jobs/acme-live/events/stream")).code == "not_found"
+
+    ada.cancel("acme-live", "word-of-acme")
+    ada.assert_truth("project:live", "state", "word-of-acme", 0.9)
+    for name in paths:  # What follows comes behind it.
+        until(lambda name=name: "word-of-acme" in "\n".join(heard["ada", name]))
+    eve.submit("test.nap", {"seconds": 0}, job_id="umbrella-live").wait(30)
+    eve.assert_truth("project:live", "state", "word-of-umbrella", 0.9)
+    for name in ("all", "changes"):
+        until(lambda name=name: "word-of-umbrella" in "\n".join(heard["eve", name]))
+    told = {key: "\n".join(found) for key, found in heard.items()}
+    assert "umbrella-live" in told["eve", "all"]
+    for name in paths:
+        assert "acme" not in told["eve", name]
+        assert "umbrella" not in told["ada", name]
 
 
 def test_a_command_of_another_tenant_is_refused_on_the_log(client: Callable[..., Client]) -> None:
