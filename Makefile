@@ -64,6 +64,10 @@ format: setup ## Format the code and repair what can be repaired mechanically
 bench: setup ## Measure throughput, latency and replay beside taskiq and Celery
 	@$(BIN)/controlplane bench all
 
+.PHONY: fuzz
+fuzz: setup ## Send generated requests to a whole system and judge every answer; REQUESTS=20000 SEED=7
+	@$(BIN)/python -m tests.acceptance.fuzzing --requests $(or $(REQUESTS),20000) --seed $(or $(SEED),1)
+
 .PHONY: simulate
 simulate: setup ## Random histories with crashes: make simulate SEED=7 tells one, without a seed the first 200 are played
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--count 200 --processes $(WORKERS))

@@ -27,7 +27,9 @@ def _moment(value: Any, read: Callable[[Any], datetime]) -> datetime:
     return found
 
 
-Whole = Annotated[int, BeforeValidator(_number)]
-Number = Annotated[float, BeforeValidator(_number)]
+AS_NUMBER: Final = BeforeValidator(_number)
+"""For bounds of what may be null: they stand before it, `Annotated[int, Field(ge=1), AS_NUMBER] | None`, or JSON Schema would not say them."""
+Whole = Annotated[int, AS_NUMBER]
+Number = Annotated[float, AS_NUMBER]
 YesNo = Annotated[bool, Strict()]
 Moment = Annotated[datetime, WrapValidator(_moment)]

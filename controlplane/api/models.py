@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from controlplane.api.fields import INT_MOST, Moment, Number, Whole
+from controlplane.api.fields import AS_NUMBER, INT_MOST, Moment, Number, Whole
 from controlplane.events.types import Category
 
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}$")]
@@ -57,9 +57,9 @@ class RetryOptions(Model):
 class TimeoutOptions(Model):
     """Limits in seconds; none by default."""
 
-    attempt_seconds: Number | None = Field(None, gt=0, le=LONGEST_SECONDS)
-    queue_seconds: Number | None = Field(None, gt=0, le=LONGEST_SECONDS)
-    total_seconds: Number | None = Field(None, gt=0, le=LONGEST_SECONDS)
+    attempt_seconds: Annotated[float, Field(gt=0, le=LONGEST_SECONDS), AS_NUMBER] | None = None
+    queue_seconds: Annotated[float, Field(gt=0, le=LONGEST_SECONDS), AS_NUMBER] | None = None
+    total_seconds: Annotated[float, Field(gt=0, le=LONGEST_SECONDS), AS_NUMBER] | None = None
 
 
 class JobRequest(Model):
@@ -73,7 +73,7 @@ class JobRequest(Model):
     priority: Whole = Field(5, ge=0, le=9)
     required_labels: Labels = {}
     preferred_labels: Labels = {}
-    slots: Whole | None = Field(None, ge=1, le=100_000)
+    slots: Annotated[int, Field(ge=1, le=100_000), AS_NUMBER] | None = None
     retry: RetryOptions | None = None
     timeouts: TimeoutOptions | None = None
     not_before: Moment | None = None

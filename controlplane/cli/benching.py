@@ -76,6 +76,19 @@ def bench_query(
     raise typer.Exit(run_query(history, rate, seconds, limit_ms, as_json=as_json))
 
 
+@app.command("gateway")
+def bench_gateway(
+    jobs: Annotated[int, typer.Option(min=100, help="Single submissions.")] = 10_000,
+    lines: Annotated[int, typer.Option(min=2000, help="Jobs as lines of bulk requests.")] = 60_000,
+    connections: Annotated[int, typer.Option(min=1, max=1000, help="That submit single jobs at once.")] = 64,
+    as_json: Json = False,
+) -> None:
+    """Submit jobs to one gateway, one by one and in bulk, each acknowledged by the log, beside the raw producer."""
+    from controlplane.cli.bench_gateway import run_gateway
+
+    raise typer.Exit(run_gateway(jobs, lines, connections, as_json=as_json))
+
+
 @app.command("all")
 def bench_all(jobs: int = 20_000, events: int = 500_000) -> None:
     """Measure both beside taskiq and Celery on the same machine, and print the ratios."""

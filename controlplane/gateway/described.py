@@ -90,6 +90,7 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
         for method, operation in item.items():
             if method in METHODS:
                 _add_problems(path, method, operation)
+                _name_headers(operation)
     for name, example in EXAMPLES.items():
         if name in schemas:
             schemas[name]["examples"] = [example]
@@ -132,6 +133,14 @@ def _add_problems(path: str, method: str, operation: dict[str, Any]) -> None:
         status = ERROR_CODES[code].http_status
         if own != "all" and status not in own:
             operation["responses"][str(status)] = {"$ref": f"#/components/responses/Problem{status}"}
+
+
+def _name_headers(operation: dict[str, Any]) -> None:
+    """Let a header be absent or text: it cannot be null."""
+    for one in operation.get("parameters", ()):
+        if one["in"] == "header" and "anyOf" in one["schema"]:
+            [kind] = [kind for kind in one["schema"].pop("anyOf") if kind != {"type": "null"}]
+            one["schema"] |= kind
 
 
 def _add_health(document: dict[str, Any]) -> None:

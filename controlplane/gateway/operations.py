@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path, Request
 from pydantic import Field
 
 from controlplane.api.cron import ScheduleInvalid, times
-from controlplane.api.fields import INT_MOST, Number, Whole, YesNo
+from controlplane.api.fields import AS_NUMBER, INT_MOST, Number, YesNo
 from controlplane.api.models import Acknowledgement, Identifier, JobRequest, Model, Phase
 from controlplane.api.problems import Refused, refused
 from controlplane.api.submissions import json_content
@@ -34,8 +34,12 @@ router = APIRouter(prefix="/v1", dependencies=[Depends(declared)])
 class LimitRequest(Model):
     """How much may run at once, and how often it may start; without both there is no limit any more."""
 
-    max_running: Whole | None = Field(None, ge=0, le=INT_MOST, description="Attempts that may run at once.")
-    starts: Whole | None = Field(None, ge=1, le=100_000, description="Attempts that may start in each period.")
+    max_running: Annotated[int, Field(ge=0, le=INT_MOST), AS_NUMBER] | None = Field(
+        None, description="Attempts that may run at once."
+    )
+    starts: Annotated[int, Field(ge=1, le=100_000), AS_NUMBER] | None = Field(
+        None, description="Attempts that may start in each period."
+    )
     period_seconds: Number = Field(1.0, gt=0, le=86_400)
     reason: Reason = ""
 
@@ -74,7 +78,7 @@ class BulkRequestBody(Model):
     correlation_id: Identifier | None = None
     schedule_id: Identifier | None = None
     key: Identifier | None = None
-    priority: Whole | None = Field(None, ge=0, le=9)
+    priority: Annotated[int, Field(ge=0, le=9), AS_NUMBER] | None = None
     kill: YesNo = False
     reason: Reason = ""
     bulk_id: Identifier | None = Field(None, description="Minted by the client, so that a retry is the same command.")

@@ -34,6 +34,25 @@ def test_it_is_openapi_3_1_and_every_reference_leads_somewhere() -> None:
     assert len(list(from_dict(document()).get_all_operations())) == len(operations())
 
 
+def keywords(schema: Any) -> set[str]:
+    """Return the names of everything in a document, values of `properties` and the like included."""
+    if isinstance(schema, dict):
+        return set(schema).union(*(keywords(one) for one in schema.values()))
+    return set().union(*(keywords(one) for one in schema)) if isinstance(schema, list) else set()
+
+
+def test_bounds_are_said_in_the_words_of_json_schema() -> None:
+    assert (
+        keywords(document()) & {"ge", "gt", "le", "lt"} == set()
+    )  # What pydantic leaves of a bound that it cannot place.
+
+
+def test_a_header_cannot_be_null() -> None:
+    headers = [one for _, _, found in operations() for one in found.get("parameters", ()) if one["in"] == "header"]
+    assert len(headers) > 10
+    assert all("type" in one["schema"] and "anyOf" not in one["schema"] for one in headers)
+
+
 def test_every_path_names_its_problems() -> None:
     for path, method, one in operations():
         if path.startswith(("/health", "/metrics")):
