@@ -35,7 +35,7 @@ IdempotencyKey = Annotated[
 ]  # fmt: skip
 
 
-def declared(idempotency_key: IdempotencyKey = None) -> None:
+async def declared(idempotency_key: IdempotencyKey = None) -> None:
     """Take the header, so that it is checked and documented on every write of a router."""
 
 
