@@ -45,6 +45,11 @@ ANY: Final = (
 )
 BODIES: Final = ("http_malformed", "request_timeout", "payload_too_large", "unsupported_media_type")
 WRITES: Final = ("conflict",)
+SECRETS: Final = ("content_forgotten",)
+WITH_SECRETS: Final = frozenset(
+    {("/v1/jobs", "post"), ("/v1/schedules/{schedule_id}", "put"), ("/v1/jobs/{job_id}/opened", "get")}
+)
+"""What needs the key of a secret, which may be destroyed."""
 OWN_ERRORS: Final = "x-own-errors"
 """In an operation while the document is made: the statuses that it describes itself."""
 METHODS: Final = ("get", "put", "post", "delete")
@@ -106,7 +111,7 @@ def _own_schema(model: type[Any]) -> dict[str, Any]:
 def _problems() -> dict[str, Any]:
     """Return one response for each status that some code has."""
     by_status: dict[int, list[str]] = {}
-    for code in (*ANY, *BODIES, *WRITES):
+    for code in (*ANY, *BODIES, *WRITES, *SECRETS):
         by_status.setdefault(ERROR_CODES[code].http_status, []).append(code)
     return {f"Problem{status}": _problem(status, codes) for status, codes in by_status.items()}
 
@@ -129,6 +134,8 @@ def _add_problems(path: str, method: str, operation: dict[str, Any]) -> None:
     codes = [*ANY, *BODIES]
     if method != "get" and path != "/v1/sql":
         codes += WRITES
+    if (path, method) in WITH_SECRETS:
+        codes += SECRETS
     for code in codes:
         status = ERROR_CODES[code].http_status
         if own != "all" and status not in own:

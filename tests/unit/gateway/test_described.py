@@ -8,7 +8,7 @@ from jsonschema import Draft202012Validator
 from schemathesis.openapi import from_dict
 
 from controlplane.api.examples import EXAMPLES
-from controlplane.gateway.described import METHODS
+from controlplane.gateway.described import METHODS, WITH_SECRETS
 from controlplane.gateway.service import create_app
 from controlplane.settings import Settings
 
@@ -45,6 +45,10 @@ def test_bounds_are_said_in_the_words_of_json_schema() -> None:
     assert (
         keywords(document()) & {"ge", "gt", "le", "lt"} == set()
     )  # What pydantic leaves of a bound that it cannot place.
+
+
+def test_what_needs_a_secret_says_that_it_may_be_forgotten() -> None:
+    assert {(path, method) for path, method, one in operations() if "410" in one["responses"]} == WITH_SECRETS
 
 
 def test_a_header_cannot_be_null() -> None:
