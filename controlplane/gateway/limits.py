@@ -182,5 +182,6 @@ _SERVED: Final = frozenset(
         "text/event-stream",
         "text/*",
         "application/vnd.apache.arrow.stream",
+        "application/vnd.apache.parquet",
     }
 )

@@ -1,7 +1,7 @@
 """Answers as tables: Arrow streams and Parquet files, each saying in its own metadata what it reflects."""
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +16,15 @@ Format = Literal["json", "arrow", "parquet"]
 MEDIA_TYPES: Final[Mapping[Format, str]] = {
     "json": "application/json", "arrow": "application/vnd.apache.arrow.stream", "parquet": "application/vnd.apache.parquet",
 }  # fmt: skip
+
+AS_TABLES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "content": {
+            MEDIA_TYPES[form]: {"schema": {"type": "string", "format": "binary"}} for form in ("arrow", "parquet")
+        }
+    }
+}
+"""What a path says of its answers that may be tables, beside JSON."""
 
 
 def wanted_format(request: Request, named: Format | None) -> Format:

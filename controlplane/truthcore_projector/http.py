@@ -24,7 +24,7 @@ from controlplane.truthcore_projector.asking import (
     missing,
 )
 from controlplane.truthcore_projector.cursors import Cursor
-from controlplane.truthcore_projector.formats import Format, table_response, wanted_format
+from controlplane.truthcore_projector.formats import AS_TABLES, Format, table_response, wanted_format
 from controlplane.truthcore_projector.http_activity import add_activity
 from controlplane.truthcore_projector.http_audit import add_audit
 from controlplane.truthcore_projector.http_feed import add_feed
@@ -179,7 +179,7 @@ def _add_events(app: FastAPI, asked: Asked) -> None:
 
 
 def _add_sql(app: FastAPI, asked: Asked) -> None:
-    @app.post("/v1/sql", response_model=models.SqlAnswer)
+    @app.post("/v1/sql", response_model=models.SqlAnswer, responses=AS_TABLES)
     async def sql(
         request: Request, body: models.SqlRequest, as_of: AsOfText = None, min_position: MinPosition = None,
         wait_seconds: WaitSeconds = 5.0, format: Format | None = None,  # noqa: A002 -- its name in the URL

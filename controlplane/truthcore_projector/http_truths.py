@@ -23,7 +23,7 @@ from controlplane.truthcore_projector.asking import (
 )
 from controlplane.truthcore_projector.cursors import Cursor
 from controlplane.truthcore_projector.differences import changes
-from controlplane.truthcore_projector.formats import Format, table_response, wanted_format
+from controlplane.truthcore_projector.formats import AS_TABLES, Format, table_response, wanted_format
 from controlplane.truthcore_projector.moments import Moment, bounds, moment, naive
 from controlplane.truthcore_projector.store import positions_in
 from controlplane.truthcore_projector.timeline import Story, intervals, story
@@ -37,7 +37,7 @@ Confidence = Annotated[float, Query(ge=0, le=1)]
 def add_truths(app: FastAPI, asked: Asked) -> None:
     """Give TruthCore its questions about truth."""
 
-    @app.get("/v1/truths", response_model=models.TruthsAnswer)
+    @app.get("/v1/truths", response_model=models.TruthsAnswer, responses=AS_TABLES)
     async def truths(
         request: Request, subject: Text = "*", predicate: Text = "*", value: Text = "*", source: Text = "*", min_confidence: Confidence = 0.0,
         max_confidence: Confidence = 1.0, conflict: bool | None = None, since: datetime | None = None,
