@@ -39,6 +39,7 @@ ANY: Final = (
     "not_found",
     "method_not_allowed",
     "not_acceptable",
+    "url_too_long",
     "request_invalid",
     "rate_limited",
     "overloaded",
