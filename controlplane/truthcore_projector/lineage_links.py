@@ -10,8 +10,11 @@ from controlplane.events.catalog import SUBMISSIONS, TOPICS, TRUTH
 from controlplane.log.positions import Partition, PositionInvalid, parse_position
 from controlplane.truthcore_projector.cursors import DISTINCT, WHOLE, Cursor, rows, tuples
 from controlplane.truthcore_projector.moments import condition
+from controlplane.truthcore_projector.views import STAGE_RANK
 
 NODES_LIMIT: Final = 5_000
+FIRST: Final = f'row(log_time, {STAGE_RANK}, topic, partition, "offset")'
+"""Orders stages of an attempt; those of one moment by what comes first, so that every reader finds the same."""
 
 Node = tuple[str, str]
 """(kind, name); the name of an event is its position."""
@@ -106,13 +109,13 @@ class Looker:
         }
 
     def _attempts(self, names: list[str]) -> Found:
-        query = """SELECT attempt_id, any_value(job_id) AS job_id, max(attempt_number) AS attempt_number, max(runner_id) AS runner_id,
-            min_by(topic || '/' || partition || '/' || "offset", log_time) AS place, min(log_time) AS log_time,
+        query = f"""SELECT attempt_id, any_value(job_id) AS job_id, max(attempt_number) AS attempt_number, max(runner_id) AS runner_id,
+            min_by(topic || '/' || partition || '/' || "offset", {FIRST}) AS place, min(log_time) AS log_time,
             min(log_time) FILTER (stage = 'STARTED') AS started_at,
             min(log_time) FILTER (stage IN ('SUCCEEDED', 'FAILED', 'CANCELLED', 'LOST')) AS ended_at,
-            min_by(stage, log_time) FILTER (stage IN ('SUCCEEDED', 'FAILED', 'CANCELLED', 'LOST')) AS outcome,
-            min_by(message, log_time) FILTER (stage IN ('FAILED', 'LOST')) AS error
-          FROM attempt_events WHERE {known} AND attempt_id IN (SELECT unnest($names)) GROUP BY attempt_id"""
+            min_by(stage, {FIRST}) FILTER (stage IN ('SUCCEEDED', 'FAILED', 'CANCELLED', 'LOST')) AS outcome,
+            min_by(message, {FIRST}) FILTER (stage IN ('FAILED', 'LOST')) AS error
+          FROM attempt_events WHERE {{known}} AND attempt_id IN (SELECT unnest($names)) GROUP BY attempt_id"""
         details: dict[Node, Row] = {}
         links: list[Link] = []
         for row in self.rows(query, names):

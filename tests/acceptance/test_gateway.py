@@ -22,7 +22,6 @@ from controlplane.settings import Settings
 from tests.acceptance.fuzzing import fuzz
 
 WAIT_SECONDS = 60.0
-FUZZ_SECONDS = 15
 
 pytestmark = pytest.mark.xdist_group("gateway")
 
@@ -310,7 +309,8 @@ def test_stock_registry_clients_read_write_records_and_may_not_register(stack: S
 
 def test_a_fuzzer_of_the_described_surface_finds_nothing(stack: SystemStack, tmp_path: Path) -> None:
     """The last of this file: what it declares and pauses stays. `make fuzz` goes on for longer."""
-    bounds = ("--max-examples", "3", "--max-time", str(FUZZ_SECONDS), "--no-shrink")
+    # Bounded by what is sent and not by time: the same on every machine.
+    bounds = ("--max-examples", "1", "--no-shrink")
     found = fuzz(stack.gateway_url, tmp_path, *bounds, seed=1)
     assert not found.failed, found.report
     assert found.requests > 50, found.report

@@ -15,6 +15,8 @@ PROJECT = tomllib.loads(text("pyproject.toml"))["project"]
 # For users; the other extras are for developers.
 EXTRAS = ("embedded", "dataframes", "provenance", "tracing")
 
+LOADED_BY_ITS_USER = {"controlplane/testing/plugin.py: pytest"}
+
 
 def imported(name: str) -> Iterator[str]:
     """Yield the top-level modules that a file imports."""
@@ -37,4 +39,4 @@ def test_every_import_is_declared() -> None:
         if module not in sys.stdlib_module_names | {"controlplane"}
         and not declared & {canonicalize_name(distribution) for distribution in distributions.get(module, [])}
     }
-    assert sorted(undeclared) == []
+    assert sorted(undeclared - LOADED_BY_ITS_USER) == []
