@@ -39,7 +39,9 @@ def started(work: SimpleNamespace, *arguments: str, **options: Any) -> subproces
         **work.stack.environment(),
     }
     argv = [sys.executable, "-m", "controlplane.cli.main", *arguments]
-    return subprocess.Popen(argv, env=environment, cwd=Path.cwd(), text=True, **options)
+    # Where these tests run in the background, Ctrl-C is ignored, and a child would inherit that.
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    return subprocess.Popen(argv, env=environment, cwd=Path.cwd(), text=True, preexec_fn=heard, **options)  # noqa: PLW1509 -- no threads here
 
 
 def test_top_shows_one_picture_of_queue_rates_and_runners(work: SimpleNamespace) -> None:

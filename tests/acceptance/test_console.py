@@ -172,8 +172,10 @@ def test_topics_show_decoded_records_by_filter(page: Any) -> None:
     page.wait_for_url("**topic=controlplane.truth")
     main.get_by_label("Event").fill("PredicateDeclared")
     main.get_by_role("button", name="Filter").click()
-    until(lambda: page.locator("tbody tr").count() == 1)
-    main.locator("summary", has_text="PredicateDeclared").click()
+    width = main.locator("tbody tr", has_text="predicate:width")
+    until(lambda: width.count() == 1)
+    until(lambda: page.locator("tbody tr", has_text="PredicateDeclared").count() == page.locator("tbody tr").count())
+    width.locator("summary").click()
     main.get_by_text('"SINGLE"').wait_for()
 
 
