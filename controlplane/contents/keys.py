@@ -63,7 +63,7 @@ class KeyRing:
         """Forget a name's key for ever; returns whether there was one."""
         path = self._path(name)
         had = bool(self._files.exists(path)) and self._files.cat_file(path) != _FORGOTTEN
-        self._write(path, _FORGOTTEN)
+        self._replace(path, _FORGOTTEN)
         self._remembered.pop(name, None)
         return had
 
@@ -84,7 +84,7 @@ class KeyRing:
     def _read(self, name: str, *, make: bool) -> bytes:
         path = self._path(name)
         if make and not self._files.exists(path):
-            self._write(path, _sealed(self._master, name, secrets.token_bytes(KEY_BYTES)), only_new=True)
+            self._make(path, _sealed(self._master, name, secrets.token_bytes(KEY_BYTES)))
         try:
             wrapped: bytes = self._files.cat_file(path)
         except FileNotFoundError as error:
@@ -93,14 +93,20 @@ class KeyRing:
             raise KeyForgotten(f"Expected the key {name}, but it was forgotten, and with it what it encrypted.")
         return _opened(self._master, name, wrapped)
 
-    def _write(self, path: str, data: bytes, *, only_new: bool = False) -> None:
-        """Write a file as a whole; where two make one key, the first one's stays."""
+    def _make(self, path: str, data: bytes) -> None:
+        """Keep a new key; where two make one at once, or it was forgotten meanwhile, what is there first stays."""
+        self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+        try:
+            with self._files.open(path, "xb") as file:  # pipe_file's own "create" looks first and writes then.
+                file.write(data)
+        except FileExistsError:
+            pass  # Whoever asked reads it next.
+
+    def _replace(self, path: str, data: bytes) -> None:
+        """Put a file in the place of what is there: a reader sees the one or the other, whole."""
         self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
         aside = f"{path}.{secrets.token_hex(8)}"
         self._files.pipe_file(aside, data)
-        if only_new and self._files.exists(path):
-            self._files.rm_file(aside)
-            return
         self._files.mv(aside, path)
 
 

@@ -62,6 +62,14 @@ def test_two_that_make_a_key_at_once_have_the_same(tmp_path: Path) -> None:
     assert (other.decrypt("k", first), one.decrypt("k", second)) == (b"1", b"2")
 
 
+def test_a_key_that_came_in_between_is_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, late = ring(tmp_path), ring(tmp_path)
+    hidden = one.encrypt("k", b"1")
+    monkeypatch.setattr(late._files, "exists", lambda _: False)  # It looked before the other wrote.
+    assert one.decrypt("k", late.encrypt("k", b"2")) == b"2"
+    assert late.decrypt("k", hidden) == b"1"
+
+
 def test_the_master_key_is_made_once_and_its_owners_alone(tmp_path: Path) -> None:
     file = tmp_path / "folder" / "master.key"
     assert kept_master_key(file) == kept_master_key(file)
