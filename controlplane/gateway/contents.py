@@ -12,7 +12,7 @@ from controlplane.contents.store import SCHEME, ContentCorrupt, ContentMissing
 from controlplane.events.types import Content, ContentReference
 from controlplane.gateway.callers import CALLER
 from controlplane.gateway.cores import TruthCores
-from controlplane.gateway.submissions import Door
+from controlplane.gateway.submissions import door_of
 
 Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$", description="SHA-256, as a job's reference has it.")]
 
@@ -27,7 +27,7 @@ router = APIRouter(prefix="/v1/contents", tags=["jobs"])
 @router.get("/{sha256}", responses={200: {"content": {"application/octet-stream": {}}}})
 async def content(request: Request, sha256: Digest, job: OfJob = None) -> Response:
     """Return the bytes with this digest; they are read and checked before the first one is sent."""
-    door = cast(Door, request.app.state.door)
+    door = door_of(request)
     if not CALLER.get().of_all_tenants:
         await _check_job(request, job, sha256)
     wanted = Content(reference=ContentReference(uri=SCHEME + sha256, sha256=sha256, size_bytes=0))

@@ -1,7 +1,7 @@
 """Dead letters: records that a service refused are sent again, or given up; either is a record on the log, too."""
 
 import time
-from typing import Annotated, cast
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import Field
@@ -16,7 +16,7 @@ from controlplane.events.identity import Instant, partition_of
 from controlplane.gateway.callers import CALLER
 from controlplane.gateway.idempotency import declared, identity_of
 from controlplane.gateway.records import event_at
-from controlplane.gateway.submissions import Door
+from controlplane.gateway.submissions import door_of
 from controlplane.log.positions import position_text
 from controlplane.log.producer import OutgoingRecord
 
@@ -32,12 +32,8 @@ class Reasoned(Model):
     reason: str = Field("", max_length=1000)
 
 
-def _door(request: Request) -> Door:
-    return cast(Door, request.app.state.door)
-
-
 async def _letter(request: Request, partition: int, offset: int) -> types.RecordRefused:
-    count = _door(request).producer.partitions(DEAD_LETTERS.name)
+    count = door_of(request).producer.partitions(DEAD_LETTERS.name)
     event = (
         await event_at(request.app.state.connection, DEAD_LETTERS.name, partition, offset)
         if partition < count
@@ -52,7 +48,7 @@ async def _letter(request: Request, partition: int, offset: int) -> types.Record
 def _settled(
     request: Request, letter: types.RecordRefused, reason: str, to: types.LogPosition | None
 ) -> types.DeadLetterSettled:
-    producer = _door(request).producer.identity
+    producer = door_of(request).producer.identity
     header = outside_header(
         "DeadLetterSettled", identity_of(request), producer, Instant(time.time_ns() // 1000),
         correlation_id=letter.header.correlation_id, tenant=letter.header.tenant, actor=CALLER.get().name,
@@ -85,7 +81,7 @@ async def redrive(
         raise refused(
             "conflict", f"Expected a record that can be read, but {place} cannot: {error}", field="offset"
         ) from error
-    door = _door(request)
+    door = door_of(request)
     key = str(event.job_id).encode()
     number = partition_of(key, door.producer.partitions(SUBMISSIONS.name))
     record = OutgoingRecord(topic=SUBMISSIONS.name, partition=number, key=key, value=letter.value)
@@ -104,7 +100,7 @@ async def purge(
     """Give a dead letter up: it is no longer listed. The log keeps it."""
     letter = await _letter(request, partition, offset)
     settled = _settled(request, letter, body.reason if body else "", None)
-    position = await _door(request).producer.publish(settled)
+    position = await door_of(request).producer.publish(settled)
     return Acknowledgement(
         event_id=settled.header.event_id, position=position_text(position), correlation_id=settled.header.correlation_id
     )

@@ -21,7 +21,7 @@ from controlplane.gateway.callers import CALLER
 from controlplane.gateway.cores import TruthCores
 from controlplane.gateway.governance import Governance
 from controlplane.gateway.idempotency import declared, identity_of
-from controlplane.gateway.submissions import Door, submission
+from controlplane.gateway.submissions import door_of, submission
 from controlplane.log.positions import position_text
 
 Limited = Annotated[str, Path(pattern=r"^(key|type|tenant):[^\x00-\x1f]{1,200}$", examples=["key:default/customer-7"])]
@@ -90,10 +90,6 @@ class ReasonBody(Model):
     reason: Reason = ""
 
 
-def _door(request: Request) -> Door:
-    return cast(Door, request.app.state.door)
-
-
 def _governance(request: Request) -> Governance:
     return cast(Governance, request.app.state.governance)
 
@@ -105,13 +101,13 @@ def _now() -> Instant:
 def _header(request: Request, name: str, subject: str, identity: str | None = None) -> types.EventHeader:
     caller = CALLER.get()
     return outside_header(
-        name, identity or identity_of(request), _door(request).producer.identity, _now(), correlation_id=subject, tenant=caller.tenant,
+        name, identity or identity_of(request), door_of(request).producer.identity, _now(), correlation_id=subject, tenant=caller.tenant,
         actor=caller.name,
     )  # fmt: skip
 
 
 async def _declared(request: Request, event: Any) -> Acknowledgement:
-    position = await _door(request).producer.publish(event)
+    position = await door_of(request).producer.publish(event)
     wanted = {(CONTROLS.name, position.partition): position.offset}
     await _governance(request).reached(wanted, 2.0)  # So that a look shows it.
     return Acknowledgement(
@@ -181,7 +177,7 @@ async def declare_schedule(request: Request, schedule_id: Identifier, body: Sche
         raise refused("request_invalid", str(error), field="cron") from error
     if coming is None:
         raise refused("request_invalid", f"Expected a time that comes, but {body.cron!r} never does.", field="cron")
-    like = submission(body.job.model_copy(update={"job_id": "template"}), _door(request))
+    like = submission(body.job.model_copy(update={"job_id": "template"}), door_of(request))
     template = types.JobTemplate(
         job_type=like.job_type, contract_major=like.contract_major, payload=json_content(body.job.payload), pool=like.pool,
         priority=like.priority, required_labels=like.required_labels, preferred_labels=like.preferred_labels, slots=like.slots,
@@ -248,7 +244,7 @@ async def retry(request: Request, job_id: Identifier, body: ReasonBody | None = 
         header=_header(request, "JobRetryRequested", job_id), job_id=job_id, reason=body.reason if body else "",
         submission=await _submission_of(request, job_id),
     )  # fmt: skip
-    position = await _door(request).producer.publish(event)
+    position = await door_of(request).producer.publish(event)
     return Acknowledgement(
         job_id=job_id, event_id=event.header.event_id, position=position_text(position), correlation_id=job_id
     )

@@ -16,7 +16,7 @@ from controlplane.gateway.callers import CALLER
 from controlplane.gateway.cores import TruthCores
 from controlplane.gateway.idempotency import declared
 from controlplane.gateway.records import event_at
-from controlplane.gateway.submissions import Door, command_header
+from controlplane.gateway.submissions import command_header, door_of
 from controlplane.log.positions import parse_position, position_text
 
 SecretName = Annotated[Identifier, Path(description="The name, as `secret` of a job.")]
@@ -38,10 +38,6 @@ class OpenedView(Model):
     result: Any
 
 
-def _door(request: Request) -> Door:
-    return cast(Door, request.app.state.door)
-
-
 @router.post("/secrets/{name}/forget", status_code=202, dependencies=[Depends(declared)])
 async def forget(request: Request, name: SecretName, body: ForgetRequest | None = None) -> Acknowledgement:
     """Forget a key: every payload and result that it encrypted is unreadable from now on, wherever its bytes are.
@@ -49,7 +45,7 @@ async def forget(request: Request, name: SecretName, body: ForgetRequest | None 
     1. That it is forgotten goes on the log. A crash after it: the caller, who got no answer, asks again.
     2. The key is destroyed.
     """
-    door, wish = _door(request), body or ForgetRequest()
+    door, wish = door_of(request), body or ForgetRequest()
     tenant = CALLER.get().tenant_for(wish.tenant)
     key_id = f"{tenant}/{name}"
     if door.contents.keys is None:
@@ -88,7 +84,7 @@ async def _read(request: Request, position: str | None, field: str) -> Any:
     event = await event_at(request.app.state.connection, place.topic, place.partition, place.offset)
     content: types.Content = getattr(event, field)
     try:
-        data = await asyncio.to_thread(_door(request).contents.check_out, content)
+        data = await asyncio.to_thread(door_of(request).contents.check_out, content)
     except KeyForgotten as error:
         raise refused("content_forgotten", str(error), field=field) from error
     except KeyMissing as error:

@@ -110,7 +110,8 @@ class PredicateRequest(Model):
 router = APIRouter(prefix="/v1", dependencies=[Depends(declared)])
 
 
-def _door(request: Request) -> Door:
+def door_of(request: Request) -> Door:
+    """Return what writing needs, of the application that serves a request."""
     return cast(Door, request.app.state.door)
 
 
@@ -167,7 +168,7 @@ async def _acknowledged(door: Door, event: Any) -> Acknowledgement:
 @router.post("/jobs", status_code=202, tags=["jobs"])
 async def submit(request: Request, job: JobRequest, idempotency_key: IdempotencyKey = None) -> Acknowledgement:
     """Submit a job; the answer comes when the log has it. The same id, or Idempotency-Key, again is the same job."""
-    door = _door(request)
+    door = door_of(request)
     return await _acknowledged(door, submission(job, door, None, idempotency_key))
 
 
@@ -175,7 +176,7 @@ def command_header(request: Request, name: str, correlation_id: str) -> types.Ev
     """Return the header of a command that whoever asks gives."""
     caller = CALLER.get()
     return outside_header(
-        name, identity_of(request), _door(request).producer.identity, _now(), correlation_id=correlation_id,
+        name, identity_of(request), door_of(request).producer.identity, _now(), correlation_id=correlation_id,
         tenant=caller.tenant, actor=caller.name,
     )  # fmt: skip
 
@@ -183,7 +184,7 @@ def command_header(request: Request, name: str, correlation_id: str) -> types.Ev
 @router.post("/jobs/{job_id:path}/cancel", status_code=202, tags=["jobs"])
 async def cancel(request: Request, job_id: Identifier, body: CancelRequest | None = None) -> Acknowledgement:
     """Ask for a job to be cancelled; what became of it is an event."""
-    door, wish = _door(request), body or CancelRequest()
+    door, wish = door_of(request), body or CancelRequest()
     header = command_header(request, "JobCancelRequested", job_id)
     return await _acknowledged(
         door, types.JobCancelRequested(header=header, job_id=job_id, reason=wish.reason, kill=wish.kill, tree=wish.tree)
@@ -193,7 +194,7 @@ async def cancel(request: Request, job_id: Identifier, body: CancelRequest | Non
 @router.post("/jobs/{job_id:path}/reprioritise", status_code=202, tags=["jobs"])
 async def reprioritise(request: Request, job_id: Identifier, body: ReprioritiseRequest) -> Acknowledgement:
     """Ask for a waiting job to move in its queue."""
-    door = _door(request)
+    door = door_of(request)
     header = command_header(request, "JobReprioritiseRequested", job_id)
     event = types.JobReprioritiseRequested(header=header, job_id=job_id, priority=body.priority, reason=body.reason)
     return await _acknowledged(door, event)
@@ -202,7 +203,7 @@ async def reprioritise(request: Request, job_id: Identifier, body: ReprioritiseR
 @router.post("/assertions", status_code=202, tags=["truths"])
 async def assert_truth(request: Request, body: AssertionRequest) -> Acknowledgement:
     """Assert something of a subject; the answer's event id is the assertion id."""
-    door = _door(request)
+    door = door_of(request)
     try:
         value = typed_value(body.value, kind=body.kind, unit=body.unit)
         since = None if body.valid_from is None else instant_of(body.valid_from, "valid_from")
@@ -229,7 +230,7 @@ async def assert_truth(request: Request, body: AssertionRequest) -> Acknowledgem
 @router.post("/assertions/{assertion_id}/retract", status_code=202, tags=["truths"])
 async def retract(request: Request, assertion_id: Identifier, body: RetractionRequest) -> Acknowledgement:
     """Take an assertion back; it stays in the history."""
-    door = _door(request)
+    door = door_of(request)
     event = types.TruthRetracted(
         header=command_header(request, "TruthRetracted", assertion_id), subject=body.subject, assertion_id=assertion_id,
         source=types.Source(kind=types.SourceKind.CLIENT, name=CALLER.get().source_for(body.source)), reason=body.reason,
@@ -240,7 +241,7 @@ async def retract(request: Request, assertion_id: Identifier, body: RetractionRe
 @router.post("/predicates", status_code=202, tags=["truths"])
 async def declare_predicate(request: Request, body: PredicateRequest) -> Acknowledgement:
     """Declare how a predicate's competing assertions are fused."""
-    door = _door(request)
+    door = door_of(request)
     event = types.PredicateDeclared(
         header=command_header(request, "PredicateDeclared", body.predicate), subject=f"predicate:{body.predicate}",
         predicate=body.predicate, cardinality=body.cardinality, rule=body.rule, unit=body.unit, description=body.description,
@@ -252,7 +253,7 @@ async def declare_predicate(request: Request, body: PredicateRequest) -> Acknowl
 @router.post("/sources", status_code=202, tags=["truths"])
 async def declare_source(request: Request, body: SourceRequest) -> Acknowledgement:
     """Declare how reliable a source is; answers as of an earlier moment keep the weight of that moment."""
-    door = _door(request)
+    door = door_of(request)
     event = types.SourceDeclared(
         header=command_header(request, "SourceDeclared", body.source), subject=f"source:{body.source}", source_name=body.source,
         reliability=body.reliability, reason=body.reason,
