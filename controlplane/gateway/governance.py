@@ -1,7 +1,6 @@
 """What operators declared and JobForge says of itself, folded from the controls: what the gateway shows, and whether it admits submissions."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Collection, Mapping
@@ -19,7 +18,8 @@ from controlplane.log.reader import LogReader
 from controlplane.telemetry.health import Dependency, State
 
 AGAIN_SECONDS: Final = 1.0
-ENDS_SECONDS: Final = 1.0
+ENDS_SECONDS: Final = 3.0
+"""The brokers tell where the log ends at least twice a second, or do not answer."""
 
 logger = logging.getLogger(__name__)
 
@@ -92,14 +92,13 @@ class Governance:
             return Dependency(state=State.OK)
         return Dependency(state=State.DOWN, detail="Expected the log to be read, but it does not answer.")
 
-    async def reflects(self) -> Reflects:
+    def reflects(self) -> Reflects:
         """Return up to where the controls are folded, and how many records that is behind the log; -1 while the log does not say."""
         lag = -1
         if self._reader is not None:
-            with contextlib.suppress(LogUnavailable, TimeoutError):
-                async with asyncio.timeout(ENDS_SECONDS):
-                    ends = await self._reader.end_offsets(self.places)
-                    lag = sum(max(0, end - self._next[place]) for place, end in ends.items())
+            ends = self._reader.known_ends(self.places, age_seconds=ENDS_SECONDS)
+            if len(ends) == len(self.places):
+                lag = sum(max(0, end - self._next[place]) for place, end in ends.items())
         by_partition = {number: offset for (_, number), offset in sorted(self._next.items())}
         seconds = max(0.0, time.time() - self._last_milliseconds / 1000) if lag else 0.0
         return Reflects(positions={CONTROLS.name: by_partition}, lag_records=lag, lag_seconds=round(seconds, 3))

@@ -53,7 +53,7 @@ async def governing(request: Request, min_position: MinPosition = None, wait_sec
     if not await governance.reached(wanted, wait_seconds):
         what = f"Expected {CONTROLS.name} to be read up to {min_position} within {wait_seconds:g} s, but it was not."
         raise refused("projection_behind", what[:1000], field="min_position")
-    return Governing(controls=governance.controls, reflects=await governance.reflects())
+    return Governing(controls=governance.controls, reflects=governance.reflects())
 
 
 Now = Annotated[Governing, Depends(governing)]

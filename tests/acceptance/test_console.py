@@ -176,7 +176,7 @@ def test_topics_show_decoded_records_by_filter(page: Any) -> None:
     until(lambda: width.count() == 1)
     until(lambda: page.locator("tbody tr", has_text="PredicateDeclared").count() == page.locator("tbody tr").count())
     width.locator("summary").click()
-    main.get_by_text('"SINGLE"').wait_for()
+    width.get_by_text('"SINGLE"').wait_for()  # Others may declare a predicate, too.
 
 
 # What operators do

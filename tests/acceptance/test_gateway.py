@@ -307,6 +307,7 @@ def test_stock_registry_clients_read_write_records_and_may_not_register(stack: S
         assert AvroDeserializer(registry)(value, context)["job_id"] == "stock-1"
 
 
+@pytest.mark.timeout(600)
 def test_a_fuzzer_of_the_described_surface_finds_nothing(stack: SystemStack, tmp_path: Path) -> None:
     """The last of this file: what it declares and pauses stays. `make fuzz` goes on for longer."""
     # Bounded by what is sent and not by time: the same on every machine.

@@ -70,6 +70,18 @@ async def test_no_more_than_asked_for_at_once(connection: LogConnection, namespa
     assert found == list(range(100))
 
 
+async def test_ends_that_a_broker_told_are_known_without_asking(connection: LogConnection, namespace: str) -> None:
+    await filled(connection, namespace, 10)
+    place = (namespace, 0)
+    async with reading(connection) as reader:
+        await reader.assign({place: 10})
+        assert reader.known_ends([place], age_seconds=60.0) == {}
+        while not (known := reader.known_ends([place], age_seconds=60.0)):
+            assert await reader.batch(timeout_seconds=0.1) == {}
+        assert known == {place: 10}
+        assert reader.known_ends([place], age_seconds=-60.0) == {}
+
+
 async def test_ends_and_moments(connection: LogConnection, namespace: str) -> None:
     counts = await filled(connection, namespace, 10, partitions=2)
     partitions = [(namespace, 0), (namespace, 1)]
