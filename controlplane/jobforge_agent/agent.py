@@ -73,6 +73,7 @@ class Agent:
         self._ownership = Ownership(connection, store, producer, self.notes, group, now)
         self._traces = Traces(group)
         self._positions: dict[Partition, int] = {}
+        self._said_at: dict[Partition, int] = {}
         self._waiting: list[Any] = []
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
@@ -81,7 +82,6 @@ class Agent:
         self.assigned = False
         """Whether the group gave this instance its partitions, if only none, and it took them over."""
         self.owned_since = 0.0
-        self.last_progress = 0.0
 
     @property
     def metrics(self) -> Metrics:
@@ -97,6 +97,11 @@ class Agent:
         """Say whether everything before an offset of an owned partition was decided."""
         async with self._deciding:
             return self._positions.get(place, 0) >= offset
+
+    async def decided(self) -> tuple[dict[Partition, int], dict[Partition, int]]:
+        """Return up to which offset each owned partition is decided, and when the last record before it was appended (microseconds)."""
+        async with self._deciding:
+            return dict(self._positions), dict(self._said_at)
 
     def subscribe(self, app: faust.App) -> None:
         """Attach the agent to its input topics."""
@@ -170,10 +175,10 @@ class Agent:
                     # Two batches of one partition are one step: from before the first to after the last.
                     expect[place] = (expect.get(place, (self._positions[place],))[0], after)
                     self._positions[place] = after
+                    self._said_at[place] = fresh[-1].timestamp * 1000
                     taken.append((place[1], self._consumed(fresh)))
             if taken:
                 await self._patiently(lambda: self._decide(taken, expect))
-        self.last_progress = elapsed()
 
     async def take_notes(self, records: Sequence[Any]) -> None:
         """Note what runners say of themselves, or operators declare; returns when it is stored."""
@@ -183,6 +188,7 @@ class Agent:
                 batch, expect = self._consumed(fresh), {place: (self._positions[place], after)}
                 await self._patiently(lambda: self._note(batch, expect))
                 self._positions[place] = after
+                self._said_at[place] = fresh[-1].timestamp * 1000
 
     async def _patiently(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do store work again until Redis answers: nothing is decided meanwhile, and nothing is skipped."""
@@ -379,6 +385,7 @@ class Agent:
                 self.metrics.records_folded(self._ownership.records_folded - before)
                 self._waiting.clear()  # Of the assignment before; its records come again where they are due.
                 self._positions = dict(found)
+                self._said_at.clear()
                 positions.update(found)
 
         await self._patiently(work)

@@ -2,28 +2,34 @@
 
 import asyncio
 import logging
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import redis
 
-from controlplane.events.catalog import SUBMISSIONS
+from controlplane.events.catalog import PROGRESS, RUNNERS, SUBMISSIONS
 from controlplane.events.identity import partition_of
 from controlplane.jobforge_agent.agent import Agent
 from controlplane.jobforge_agent.decide import Context, Decision, on_due, on_lost
+from controlplane.jobforge_agent.hearing import NOTHING, Heard, heard_on
 from controlplane.jobforge_agent.moments import Now, elapsed, wall_clock
 from controlplane.jobforge_agent.outbox import Outbox
 from controlplane.jobforge_agent.state import SECOND, Job
 from controlplane.jobforge_agent.store import Store
 from controlplane.log.connection import LogConnection
 from controlplane.log.group import OffsetBook
+from controlplane.log.positions import Partition
 
 DUE_EVERY_SECONDS: Final = 0.1
 LEASES_EVERY_SECONDS: Final = 0.5
 WATERMARK_EVERY_SECONDS: Final = 1.0
 SILENT_INSTANCE_SECONDS: Final = 5.0
 DUE_AT_ONCE: Final = 500
-CAUGHT_UP_SECONDS: Final = 1.0
-"""When no observation came for so long, none waits to be read: a heartbeat that does not list an attempt means what it says."""
+SETTLED_SECONDS: Final = 1.0
+"""What a runner said of an attempt is on the log so long after a heartbeat that no longer lists it."""
+
+Reached = Callable[[Mapping[Partition, int]], Mapping[Partition, int]]
+"""Says when the log was last known to end at these positions (microseconds), of those that it does end at."""
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +38,10 @@ class Clock:
     """The timers of one instance; each looks up what is due and decides nothing by itself."""
 
     def __init__(
-        self, agent: Agent, store: Store, outbox: Outbox, connection: LogConnection, *, group: str, lease_seconds: float, partitions: int,
-        now: Now = wall_clock,
+        self, agent: Agent, store: Store, outbox: Outbox, connection: LogConnection, *, group: str, lease_seconds: float,
+        counts: Mapping[str, int], reached: Reached, now: Now = wall_clock,
     ) -> None:  # fmt: skip
-        """Prepare the timers; `partitions` is the number of job partitions."""
+        """Prepare the timers; `counts` are the topics' numbers of partitions."""
         self._agent = agent
         self._store = store
         self._outbox = outbox
@@ -43,7 +49,9 @@ class Clock:
         self._group = group
         self._lease_micros = int(lease_seconds * SECOND)
         self._lease_seconds = lease_seconds
-        self._partitions = partitions
+        self._counts = counts
+        self._reached = reached
+        self._heard: dict[Partition, Heard] = {}
         self._now = now
         self._missed: set[str] = set()
 
@@ -54,16 +62,23 @@ class Clock:
             try:
                 for partition in self._agent.partitions:
                     if ids := await self._store.due(partition, self._now(), DUE_AT_ONCE):
-                        await self._agent.decide_jobs(partition, ids, on_due)
+                        await self._agent.decide_jobs(partition, ids, self._on_due)
             except redis.RedisError as error:
                 logger.debug("Timers wait for the store: %s", error)
+
+    def _on_due(self, job: Job, context: Context) -> Decision:
+        # An attempt whose end may wait to be read has not taken too long yet.
+        if job.leased and (job.due_at or 0) > self._heard_until(job.partition):
+            return Decision(job=job)
+        return on_due(job, context)
 
     async def run_leases(self) -> None:
         """End the leases of runners that are silent, and of attempts that their runner does not know."""
         while True:
             await asyncio.sleep(LEASES_EVERY_SECONDS)
             try:
-                await self._store.touch(self._now())
+                await self._listen()
+                await self._store.touch(self._now(), self._heard)
                 await self._adopt()
                 await self._outbox.catch_up()
                 await self._found_again()
@@ -81,28 +96,39 @@ class Clock:
             count = await self._outbox.adopt(instance)
             logger.warning("Instance %s is silent: %d decisions published on its behalf.", instance, count)
 
+    async def _listen(self) -> None:
+        """Note up to when what was said is decided, in each partition that this instance reads."""
+        positions, said_at = await self._agent.decided()
+        known = dict(said_at)
+        for place, at in self._reached(positions).items():
+            known[place] = max(at, known.get(place, 0))
+        heard = {place: self._heard.get(place, NOTHING) for place in positions}
+        self._heard = heard | {place: heard_on(heard[place], at) for place, at in known.items()}
+
+    def _heard_until(self, partition: int) -> int:
+        return self._heard.get((PROGRESS.name, partition), NOTHING).until
+
     async def _end_leases(self) -> None:
-        beats = await self._store.beats()
-        silent_before = self._now() - self._lease_micros
+        beats, listened = await self._store.beats(), await self._store.heard()
         for runner_id in set(beats) | set(await self._store.holders()):
             at, attempts = beats.get(runner_id, (0, ()))
-            held = await self._store.held(runner_id)
-            if at < silent_before:
-                await self._end(
-                    runner_id, held, f"Runner {runner_id} is silent for more than {self._lease_seconds:g} s."
-                )
-                if not held and runner_id in beats:
+            inbox = (RUNNERS.name, partition_of(runner_id.encode(), self._counts[RUNNERS.name]))
+            since, until = listened.get(inbox, NOTHING)
+            if max(at, since) + self._lease_micros < until:
+                if runner_id in beats:  # First, so that nobody hands it what is taken from it.
                     await self._lost(runner_id)
-                    await self._agent.notes.refresh()
-            elif elapsed() - self._agent.last_progress > CAUGHT_UP_SECONDS:
+                reason = f"Runner {runner_id} is silent for more than {self._lease_seconds:g} s."
+                await self._end(runner_id, await self._store.held(runner_id), reason)
+            else:
+                held = await self._store.held(runner_id)
                 unknown = {attempt: job for attempt, job in held.items() if attempt not in attempts}
-                await self._end(
-                    runner_id, unknown, f"Runner {runner_id} lives, but does not know the attempt.", before=at
-                )
+                reason = f"Runner {runner_id} lives, but does not know the attempt."
+                await self._end(runner_id, unknown, reason, seen=Heard(since, at))
 
     async def _lost(self, runner_id: str) -> None:
         runner = self._agent.notes.registry.runners.get(runner_id)
         await self._store.forget_runner(runner_id)
+        await self._agent.notes.refresh()
         if runner is not None:
             text = f"Runner {runner_id} is silent for more than {self._lease_seconds:g} s; its jobs run elsewhere."
             await self._agent.alerts.set("runner_lost", runner.name, text, raised=True)
@@ -114,20 +140,25 @@ class Clock:
             await self._agent.alerts.set("runner_lost", name, f"A runner {name} is there again.", raised=False)
             self._missed.discard(name)
 
-    async def _end(self, runner_id: str, held: dict[str, str], reason: str, before: int | None = None) -> None:
-        """Lose the held attempts in owned partitions; with `before`, only those handed over a lease earlier than that."""
+    async def _end(self, runner_id: str, held: dict[str, str], reason: str, seen: Heard | None = None) -> None:
+        """Lose the held attempts in owned partitions.
+
+        `seen` is a heartbeat that does not list them and since when its runner is heard: then only those are lost that were handed over a
+        lease earlier, and of which everything that was said by then is decided.
+        """
 
         def decide(job: Job, context: Context) -> Decision:
             current = job.leased and job.runner_id == runner_id and job.attempt_id in held
-            if not current or (before is not None and job.routed_at + self._lease_micros > before):
+            if not current or (seen and max(job.routed_at, seen.since) + self._lease_micros > seen.until):
                 return Decision(job=job)
             return on_lost(job, reason, context)
 
         by_partition: dict[int, list[str]] = {}
         for job_id in held.values():
-            by_partition.setdefault(partition_of(job_id.encode(), self._partitions), []).append(job_id)
+            by_partition.setdefault(partition_of(job_id.encode(), self._counts[SUBMISSIONS.name]), []).append(job_id)
         for partition, ids in by_partition.items():
-            if partition in self._agent.partitions:
+            settled = seen is None or self._heard_until(partition) > seen.until + SETTLED_SECONDS * SECOND
+            if settled and partition in self._agent.partitions:
                 await self._agent.decide_jobs(partition, ids, decide)
 
     async def run_watermarks(self) -> None:

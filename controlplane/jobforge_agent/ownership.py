@@ -23,7 +23,7 @@ from controlplane.log.connection import LogConnection
 from controlplane.log.group import OffsetBook
 from controlplane.log.positions import Partition
 from controlplane.log.producer import LogProducer
-from controlplane.log.reader import LogReader
+from controlplane.log.reader import BRIEF_WAIT_MILLISECONDS, LogReader
 
 RESTORED_AT_ONCE: Final = 500
 REPEATS_SINCE_MILLISECONDS: Final = 60_000
@@ -62,7 +62,9 @@ class Ownership:
 
         A partition that another instance took over meanwhile is left out: the group has given it away.
         """
-        reader = LogReader(self._connection, client_id="controlplane-jobforge-recovery")
+        reader = LogReader(
+            self._connection, client_id="controlplane-jobforge-recovery", wait_milliseconds=BRIEF_WAIT_MILLISECONDS
+        )
         await reader.start()
         try:
             owned = sorted({number for topic, number in assigned if topic not in {RUNNERS.name, CONTROLS.name}})

@@ -12,7 +12,7 @@ from controlplane.jobforge_agent.state import Job
 from controlplane.jobforge_agent.store import Store
 from controlplane.jobforge_agent.transitions import Phase
 from controlplane.log.connection import LogConnection
-from controlplane.log.reader import LogReader
+from controlplane.log.reader import BRIEF_WAIT_MILLISECONDS, LogReader
 
 NOTHING = Related()
 
@@ -55,7 +55,9 @@ class Relations:
         if not places:
             return {}
         found: dict[str, types.JobSubmitted] = {}
-        reader = LogReader(self._connection, client_id="controlplane-jobforge-originals")
+        reader = LogReader(
+            self._connection, client_id="controlplane-jobforge-originals", wait_milliseconds=BRIEF_WAIT_MILLISECONDS
+        )
         await reader.start()
         try:
             for job_id, place in places.items():
@@ -68,7 +70,9 @@ class Relations:
 
     async def submissions_until(self, partition: int, at: int) -> int:
         """Return the offset behind the last submission that was appended at or before a moment (microseconds)."""
-        reader = LogReader(self._connection, client_id="controlplane-jobforge-until")
+        reader = LogReader(
+            self._connection, client_id="controlplane-jobforge-until", wait_milliseconds=BRIEF_WAIT_MILLISECONDS
+        )
         await reader.start()
         try:
             place = (SUBMISSIONS.name, partition)

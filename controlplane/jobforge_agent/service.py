@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -28,7 +29,7 @@ from controlplane.jobforge_agent.upkeep import Upkeep
 from controlplane.log.connection import LogConnection, LogUnavailable
 from controlplane.log.producer import LogProducer
 from controlplane.log.topics import ensure_topics
-from controlplane.log.transport import batch_app, run_app
+from controlplane.log.transport import batch_app, reached, run_app
 from controlplane.security.serving import serving
 from controlplane.settings import Settings, TlsFiles
 from controlplane.telemetry.health import Dependency, State, health_app
@@ -71,9 +72,14 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         metrics=metrics,
     )  # fmt: skip
     agent = Agent(connection, store, producer, outbox, router, group)
+    app = batch_app(
+        group, connection, take_over=agent.take_over, session_seconds=settings.kafka_session_seconds,
+        client_id=f"controlplane-jobforge-{instance}",
+    )  # fmt: skip
+    agent.subscribe(app)
     clock = Clock(
-        agent, store, outbox, connection, group=group, lease_seconds=settings.lease_seconds,
-        partitions=counts[SUBMISSIONS.name],
+        agent, store, outbox, connection, group=group, lease_seconds=settings.lease_seconds, counts=counts,
+        reached=partial(reached, app),
     )  # fmt: skip
     thresholds = Thresholds(
         failures=settings.breaker_failures, window_seconds=settings.breaker_window_seconds,
@@ -87,7 +93,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         stack.push_async_callback(store.close)
         await producer.start()
         stack.push_async_callback(producer.stop)
-        await store.touch(time.time_ns() // 1000)
+        await store.touch(time.time_ns() // 1000, {})
 
         async def redis_state() -> Dependency:
             return Dependency(state=State.DEGRADED if agent.outage.going_on else State.OK)
@@ -105,11 +111,6 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 settings.tls,
             )
         )
-        app = batch_app(
-            group, connection, take_over=agent.take_over, session_seconds=settings.kafka_session_seconds,
-            client_id=f"controlplane-jobforge-{instance}",
-        )  # fmt: skip
-        agent.subscribe(app)
         await _until_one_ends(
             run_app(app, stop),
             agent.run(),

@@ -21,6 +21,7 @@ from controlplane.events.types import RunnerRegistered
 from controlplane.jobforge_agent.changes import Changes, decode_job, encode_job
 from controlplane.jobforge_agent.control_store import ControlStore
 from controlplane.jobforge_agent.depths import depth_name
+from controlplane.jobforge_agent.hearing import Heard
 from controlplane.jobforge_agent.policy import Shares
 from controlplane.jobforge_agent.state import SECOND, Job
 from controlplane.log.positions import Partition
@@ -39,11 +40,17 @@ _unpack_records = msgspec.msgpack.Decoder(list[OutgoingRecord]).decode
 _unpack_record = msgspec.msgpack.Decoder(OutgoingRecord).decode
 _unpack_runner = msgspec.msgpack.Decoder(RunnerRegistered).decode
 _unpack_beat = msgspec.msgpack.Decoder(Beat).decode
+_unpack_heard = msgspec.msgpack.Decoder(Heard).decode
 
 
 def partition_text(partition: Partition) -> str:
     """Return the name of a partition in the store."""
     return f"{partition[0]}/{partition[1]}"
+
+
+def _partition(text: str) -> Partition:
+    topic, _, number = text.rpartition("/")
+    return topic, int(number)
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -308,9 +315,18 @@ class Store:
             await self._redis.hdel(self._key(f"outbox:{instance}"), *entries)
         await self._redis.zrem(self._key("instances"), instance)
 
-    async def touch(self, now: int) -> None:
-        """Say that this instance lives."""
-        await self._redis.zadd(self._key("instances"), {self._instance: now})
+    async def touch(self, now: int, heard: Mapping[Partition, Heard]) -> None:
+        """Say that this instance lives, and what it hears."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zadd(self._key("instances"), {self._instance: now})
+            for place, one in heard.items():
+                pipe.hset(self._key("heard"), partition_text(place), _pack(one))
+            await pipe.execute()
+
+    async def heard(self) -> dict[Partition, Heard]:
+        """Return what each partition's reader hears."""
+        found = await self._redis.hgetall(self._key("heard"))
+        return {_partition(name.decode()): _unpack_heard(data) for name, data in found.items()}
 
     async def silent_instances(self, before: int) -> list[str]:
         """Return the instances that were last heard of before a moment."""

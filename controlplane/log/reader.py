@@ -14,6 +14,9 @@ from controlplane.log.positions import Partition
 
 FETCH_BYTES: Final = 4 * 1024 * 1024
 FETCH_WAIT_MILLISECONDS: Final = 500
+BRIEF_WAIT_MILLISECONDS: Final = 5
+"""For whoever reads up to an end that it knows: a broker answers one request after the other, so the next question would wait for a fetch
+that nothing fills."""
 REQUEST_SECONDS: Final = 15.0
 
 Start = int | Literal["earliest", "latest"]
@@ -46,11 +49,13 @@ class LogReader:
     While no broker answers, `batch` returns nothing; it goes on by itself when one does.
     """
 
-    def __init__(self, connection: LogConnection, *, client_id: str) -> None:
-        """Prepare a reader; `client_id` names it in the brokers' logs and metrics."""
+    def __init__(
+        self, connection: LogConnection, *, client_id: str, wait_milliseconds: int = FETCH_WAIT_MILLISECONDS
+    ) -> None:
+        """Prepare a reader; `client_id` names it in the brokers' logs and metrics, brokers may wait so long for news to answer with."""
         self._consumer = AIOKafkaConsumer(
             client_id=client_id, group_id=None, enable_auto_commit=False, auto_offset_reset="none",
-            max_partition_fetch_bytes=FETCH_BYTES, fetch_max_wait_ms=FETCH_WAIT_MILLISECONDS, check_crcs=False,
+            max_partition_fetch_bytes=FETCH_BYTES, fetch_max_wait_ms=wait_milliseconds, check_crcs=False,
             request_timeout_ms=int(REQUEST_SECONDS * 1000), **connection.client_arguments(),
         )  # fmt: skip
         self._bootstrap = connection.bootstrap

@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 import faust
 from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError
 from faust.app.base import BootStrategy
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -34,6 +34,7 @@ COMMIT_SECONDS: Final = 5.0
 FETCH_WAIT_MILLISECONDS: Final = 500
 REQUEST_SECONDS: Final = 15.0
 HEARTBEATS_PER_SESSION: Final = 6
+LEAVE_WITHIN_SECONDS: Final = 5.0
 FAUST_PATIENCE_SECONDS: Final = 30 * 24 * 3600.0
 """Faust takes a take-over that lasts longer for the end of the application, and hangs."""
 
@@ -119,7 +120,13 @@ class _BatchConsumer(driver.Consumer):
             if not self.flow_active:
                 await self.wait(self.can_resume_flow.wait())
                 continue
-            fetched = await self._thread.getmany(None, 1.0)
+            try:
+                fetched = await self._thread.getmany(None, 1.0)
+            except NoOffsetForPartitionError as error:
+                # aiokafka looks for a position as soon as a partition is assigned; it is sought only once it is taken over.
+                if self._sought(error):
+                    continue
+                raise
             # Asked for only now: a fetch that a rebalance met returns what the new assignment has.
             generation = self.app.consumer_generation_id
             for partition, records in fetched.items():
@@ -129,6 +136,9 @@ class _BatchConsumer(driver.Consumer):
                 if not self._goes_on(generation):
                     break  # Whoever takes the partitions over seeks the position before these records.
                 await self._deliver(TP(*partition), records)
+
+    def _sought(self, error: NoOffsetForPartitionError) -> bool:
+        return not self.flow_active or self._following.keys() >= {TP(*one) for one in error.args}
 
     def _goes_on(self, generation: int) -> bool:
         return not self.should_stop and self.app.consumer_generation_id == generation
@@ -190,6 +200,15 @@ class _BatchConsumer(driver.Consumer):
             self._following[TP(*partition)] = offset
         return {TP(*partition): offset - 1 for partition, offset in positions.items()}
 
+    def reached(self, positions: Mapping[Partition, int]) -> dict[Partition, int]:
+        consumer = self._thread._ensure_consumer()  # noqa: SLF001 -- the driver offers no other way to it
+        found: dict[Partition, int] = {}
+        for place in consumer.assignment() & {TopicPartition(*one) for one in positions}:
+            end, asked_at = consumer.highwater(place), consumer.last_poll_timestamp(place)
+            if end is not None and asked_at is not None and positions[(place.topic, place.partition)] >= end:
+                found[(place.topic, place.partition)] = asked_at * 1000
+        return found
+
     # What Faust would watch over and change on its own
 
     def on_buffer_full(self, tp: TP) -> None: ...
@@ -248,6 +267,14 @@ def batch_app(
     return app
 
 
+def reached(app: faust.App, positions: Mapping[Partition, int]) -> dict[Partition, int]:
+    """Return when the brokers last said (microseconds) that the log ends at these positions, of those that it does end at.
+
+    `positions` are the offsets behind what was dealt with.
+    """
+    return app.consumer.reached(positions) if isinstance(app.consumer, _BatchConsumer) and app.consumer.started else {}
+
+
 async def run_app(app: faust.App, stop: asyncio.Event) -> None:
     """Run a Faust application inside of this event loop until `stop` is set.
 
@@ -268,7 +295,9 @@ async def run_app(app: faust.App, stop: asyncio.Event) -> None:
         stopped.cancel()
         if crashed is not None:
             crashed.cancel()
-        await app.stop()  # Also when cancelled: a member that is left behind would keep its partitions.
+        # Also when cancelled: a member that is left behind keeps its partitions for a session. Without brokers nobody can leave.
+        stopping = asyncio.ensure_future(app.stop())
+        await asyncio.wait({stopping}, timeout=LEAVE_WITHIN_SECONDS)
     if isinstance(reason, KafkaError):
         raise refusal(reason, "the log") from reason
     if reason is not None:

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Self
 from unittest.mock import patch
@@ -111,8 +111,8 @@ class Instance(Process):
         )  # fmt: skip
         self.agent = Agent(link, self.store, self.producer, self.outbox, self.router, GROUP, now=self.now)
         self.clock = Clock(
-            self.agent, self.store, self.outbox, link, group=GROUP, lease_seconds=LEASE_SECONDS,
-            partitions=log.counts[SUBMISSIONS.name], now=self.now,
+            self.agent, self.store, self.outbox, link, group=GROUP, lease_seconds=LEASE_SECONDS, counts=log.counts,
+            reached=self._reached, now=self.now,
         )  # fmt: skip
         self.upkeep = Upkeep(
             self.agent, self.store, self.producer, partitions=log.counts[SUBMISSIONS.name], most_in_flight=MOST_IN_FLIGHT,
@@ -126,7 +126,7 @@ class Instance(Process):
 
     async def _live(self) -> None:
         assert self.app.gather is not None
-        await self.store.touch(self.now())
+        await self.store.touch(self.now(), {})
         for work in (
             self.app.gather(self.app), self.agent.run(), self.router.run(), self.outbox.clear(), self.clock.run_due(),
             self.clock.run_leases(), self.clock.run_watermarks(), self.upkeep.run(), self._read(),
@@ -156,6 +156,11 @@ class Instance(Process):
         self._news.set()
         self._log.grew.ring()  # Whoever waits for records has to see that they are no longer its own.
 
+    def _reached(self, positions: Mapping[Partition, int]) -> dict[Partition, int]:
+        if self.world.log_away:
+            return {}
+        return {place: self.now() for place, offset in positions.items() if offset >= len(self._log.partitions[place])}
+
     async def _read(self) -> None:
         while True:
             await self._news.wait()
@@ -171,7 +176,7 @@ class Instance(Process):
         while self._assignment[0] == generation:
             await self.step()
             ready = [one for one, offset in positions.items() if offset < len(log.partitions[one])]
-            if self.app.queue.full():
+            if world.log_away or self.app.queue.full():
                 await asyncio.sleep(world.random.uniform(0.002, 0.02))
                 continue
             if not ready:

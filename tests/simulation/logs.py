@@ -122,7 +122,8 @@ class SimulatedProducer(LogProducer):
         self._calls.append(call)
         for index, record in enumerate(records):
             lane = (record.topic, record.partition)
-            at = max(self._lane_free.get(lane, 0.0), world.seconds + world.random.uniform(0.0005, 0.02))
+            arrives = max(world.seconds, world.log_away_until) + world.random.uniform(0.0005, 0.02)
+            at = max(self._lane_free.get(lane, 0.0), arrives)
             self._lane_free[lane] = at
             handle = world.loop.call_at(at, self._append, call, index)
             self._pending.append((handle, lane))
@@ -187,8 +188,8 @@ class SimulatedProducer(LogProducer):
 class SimulatedReader:
     """Reads the log in memory with the surface of `LogReader`; each call is a step of its process."""
 
-    def __init__(self, link: Link, *, client_id: str) -> None:
-        """Prepare a reader."""
+    def __init__(self, link: Link, *, client_id: str, wait_milliseconds: int = 500) -> None:
+        """Prepare a reader; it answers at once whatever it may wait."""
         self.client_id = client_id
         self._log = link.log
         self._process = link.process

@@ -59,6 +59,8 @@ class World:
         self.faults = Faults()
         self.journal: list[tuple[float, str]] = []
         self.failures: list[str] = []
+        self.log_away_until = 0.0
+        """While the brokers do not answer: what is sent arrives afterwards, and nobody reads."""
         self._numbers: dict[str, int] = {}
 
     @property
@@ -69,6 +71,11 @@ class World:
     def now(self) -> Instant:
         """Return the true present; processes' own clocks may be off."""
         return Instant(BEGIN + int(self.seconds * 1_000_000))
+
+    @property
+    def log_away(self) -> bool:
+        """Say whether the brokers do not answer."""
+        return self.seconds < self.log_away_until
 
     def happens(self, probability: float) -> bool:
         """Draw whether something happens."""

@@ -58,7 +58,7 @@ def test_the_user_has_the_commands_of_the_code_and_no_other() -> None:
 async def test_the_store_works_as_its_user(secured_stack: EmbeddedStack) -> None:
     store = Store(secured_stack.redis_url_of(Service.JOBFORGE), "controlplane", "instance")
     await store.ping()
-    await store.touch(1)
+    await store.touch(1, {})
     owned = await store.own(0)
     assert await store.commit(Changes(), owned={0: owned}) == "ok"
     assert (await store.heads(1, 10, {"runner-1": 1})).jobs == []
