@@ -15,6 +15,7 @@ from controlplane.events.errors import ERROR_CODES
 from controlplane.gateway.reads import described_reads
 from controlplane.gateway.registry import registry_schemas
 from controlplane.telemetry.health import HealthAnswer
+from controlplane.telemetry.requests import FRAMEWORKS_OWN
 
 DESCRIPTION: Final = """Jobs run on a message log; what is known of them, and what is therefore true, follows from it.
 
@@ -74,6 +75,7 @@ def described(lifespan: Lifespan) -> FastAPI:
         title="ControlPlane", version=__version__, lifespan=lifespan, description=DESCRIPTION,
         summary="Run jobs, and know what is true of them.", license_info={"name": "Apache 2.0", "identifier": "Apache-2.0"},
         openapi_tags=[{"name": name, "description": text} for name, text in TAGS], servers=[{"url": "/"}],
+        telemetry=FRAMEWORKS_OWN,
     )  # fmt: skip
 
 
@@ -130,8 +132,15 @@ def _problem(status: int, codes: list[str]) -> dict[str, Any]:
     return found
 
 
+_OF_FASTAPI: Final = {"$ref": "#/components/schemas/HTTPValidationError"}
+
+
 def _add_problems(path: str, method: str, operation: dict[str, Any]) -> None:
     own = operation.pop(OWN_ERRORS, ())
+    for answer in operation["responses"].values():
+        content = answer.get("content", {})
+        if content.get("application/json", {}).get("schema") == _OF_FASTAPI:
+            del content["application/json"]  # It would be; ours are problems.
     codes = [*ANY, *BODIES]
     if method != "get" and path != "/v1/sql":
         codes += WRITES

@@ -13,13 +13,12 @@ from collections import OrderedDict
 from typing import Annotated, Final
 
 from fastapi import Header, Request
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from controlplane.api.problems import problem_response, refused
 from controlplane.events.identity import name_based_id, random_id
 from controlplane.gateway.callers import CALLER
-from controlplane.gateway.limits import again, read_body
+from controlplane.gateway.limits import again, header_in, read_body
 
 ANSWERS_REMEMBERED: Final = 20_000
 KEY_PATTERN: Final = r"^[\x21-\x7e]{1,200}$"
@@ -74,7 +73,7 @@ class Idempotency:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        key = Headers(scope=scope).get("idempotency-key") if scope["type"] == "http" else None
+        key = header_in(scope, b"idempotency-key") if scope["type"] == "http" else None
         if not key or scope["method"] not in WRITES or scope["path"] in self._streaming:
             await self._app(scope, receive, send)
             return

@@ -1,12 +1,11 @@
 """What only the gateway refuses: a log that does not answer, bodies that are too large, too slow, or of another form, and forms of answers that it has not."""
 
 import asyncio
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic_core import from_json
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from controlplane.api.problems import Refused, add_problem_handlers, problem_response, refused
@@ -29,13 +28,26 @@ def add_gateway_handlers(app: FastAPI) -> None:
     add_problem_handlers(app)
 
     async def on_log_unavailable(request: Request, fault: Exception) -> JSONResponse:
-        return problem_response(envelope("log_unavailable", str(fault)), 503, request.url.path)
+        return unavailable(fault, request.url.path)
 
     async def on_too_large(request: Request, fault: Exception) -> JSONResponse:
         return problem_response(envelope("payload_too_large", str(fault)), 413, request.url.path)
 
     app.add_exception_handler(LogUnavailable, on_log_unavailable)
     app.add_exception_handler(RecordTooLarge, on_too_large)
+
+
+def unavailable(fault: Exception, path: str) -> JSONResponse:
+    """Return the answer while the log does not take or give anything."""
+    return problem_response(envelope("log_unavailable", str(fault)), 503, path)
+
+
+def header_in(scope: Scope, name: bytes) -> str | None:
+    """Return a header of a request, named in lower case; the first where there are several."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return cast(bytes, value).decode("latin-1")
+    return None
 
 
 async def in_time(receive: Receive) -> Message:
@@ -64,20 +76,19 @@ class Intake:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
         try:
             if scope["path"].startswith("/v1/"):
-                judge_accept(headers.get("accept"))
+                judge_accept(header_in(scope, b"accept"))
             if scope["path"] in self._streaming:
                 if scope["method"] == "POST":
-                    judge_content_type(headers.get("content-type"), LINES)
+                    judge_content_type(header_in(scope, b"content-type"), LINES)
                 await self._app(scope, receive, send)
                 return
             body = await read_body(receive)
             if body is None:
                 return
             if body and scope["method"] != "GET":
-                judge_content_type(headers.get("content-type"))
+                judge_content_type(header_in(scope, b"content-type"))
                 judge_json(body)
         except BodyLate as late:
             answer = problem_response(envelope("request_timeout", str(late), field="body"), 408, scope["path"])
@@ -98,21 +109,26 @@ async def read_body(receive: Receive) -> bytes | None:
     """
     parts: list[bytes] = []
     size = 0
-    give_up_at = asyncio.get_running_loop().time() + BODY_SECONDS
-    while True:
-        message = await in_time(receive)
-        if message["type"] == "http.disconnect":
-            return None
-        if part := message.get("body", b""):
-            parts.append(part)
-            size += len(part)
-            if size > BODY_LIMIT_BYTES:
-                text = f"Expected a body of at most {BODY_LIMIT_BYTES} bytes, but found more."
-                raise refused("payload_too_large", text, field="body", expected=f"at most {BODY_LIMIT_BYTES} bytes")
-        if not message.get("more_body", False):
-            return parts[0] if len(parts) == 1 else b"".join(parts)
-        if asyncio.get_running_loop().time() > give_up_at:
-            raise BodyLate(f"Expected the whole body within {BODY_SECONDS:g} s, but it goes on.")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                if part := message.get("body", b""):
+                    parts.append(part)
+                    size += len(part)
+                    if size > BODY_LIMIT_BYTES:
+                        raise _too_large()
+                if not message.get("more_body", False):
+                    return parts[0] if len(parts) == 1 else b"".join(parts)
+    except TimeoutError as error:
+        raise BodyLate(f"Expected the whole body within {BODY_SECONDS:g} s, but it did not come.") from error
+
+
+def _too_large() -> Refused:
+    text = f"Expected a body of at most {BODY_LIMIT_BYTES} bytes, but found more."
+    return refused("payload_too_large", text, field="body", expected=f"at most {BODY_LIMIT_BYTES} bytes")
 
 
 def again(body: bytes, receive: Receive) -> Receive:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
+from prometheus_client import CollectorRegistry
 
 from controlplane.api.problems import Refused
 from controlplane.console import Console
@@ -31,6 +32,7 @@ from controlplane.gateway.capabilities import Capabilities
 from controlplane.gateway.connection import PatientProtocol
 from controlplane.gateway.cores import TruthCores
 from controlplane.gateway.described import described
+from controlplane.gateway.express import Express
 from controlplane.gateway.governance import Governance
 from controlplane.gateway.idempotency import Idempotency
 from controlplane.gateway.identity import Doorkeeper, Identities, IdentitiesInvalid
@@ -89,15 +91,8 @@ def create_app(settings: Settings) -> FastAPI:
     app = described(lifespan)
     app.state.streams = 0
     add_gateway_handlers(app)
-    # The last one added is the first to see a request.
-    app.add_middleware(Idempotency, streaming_paths=LINES)
-    app.add_middleware(Intake, streaming_paths=LINES)
-    if settings.requests_per_second is not None:
-        app.add_middleware(PaceLimit, per_second=settings.requests_per_second)
-    app.add_middleware(Doorkeeper, identities=identities)
+    _add_layers(app, settings, identities, metrics)
     app.state.identities = identities
-    app.add_middleware(Measured, measures=RequestMeasures(metrics))
-    _trace(app)
     for part in (session, secrets, bulk, streaming, submissions, operations, governing, deadletters, contents):
         app.include_router(part.router)
     add_reads(app)
@@ -141,8 +136,15 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _trace(app: FastAPI) -> None:
-    """Make each request a span, where this process traces."""
+def _add_layers(app: FastAPI, settings: Settings, identities: Identities | None, metrics: CollectorRegistry) -> None:
+    """Put around the application what every request passes; the last one added is the first to see it."""
+    app.add_middleware(Express)
+    app.add_middleware(Idempotency, streaming_paths=LINES)
+    app.add_middleware(Intake, streaming_paths=LINES)
+    if settings.requests_per_second is not None:
+        app.add_middleware(PaceLimit, per_second=settings.requests_per_second)
+    app.add_middleware(Doorkeeper, identities=identities)
+    app.add_middleware(Measured, measures=RequestMeasures(metrics))
     if (spans := active()) is not None:
         from controlplane.telemetry.spans import Traced
 

@@ -39,7 +39,7 @@ Seconds = Annotated[
 LastEventId = Annotated[
     str | None,
     Header(
-        alias="Last-Event-ID", max_length=8000, pattern=ID_PATTERN,
+        alias="Last-Event-ID", max_length=8000, pattern=ID_PATTERN, examples=["submissions:0=0"],
         description="The id of the last event that was seen: the stream goes on exactly there. Or a log position: its partition goes on "
         "after it, the others with what was appended from its time on.",
     ),

@@ -28,7 +28,10 @@ __all__ = [
 Limit = Annotated[int, Query(ge=1, le=1000)]
 AsOfText = Annotated[
     str | None,
-    Query(description="What the log knew: a time (RFC 3339), or positions topic/partition/offset, comma-separated, each included."),
+    Query(
+        description="What the log knew: a time (RFC 3339), or positions topic/partition/offset, comma-separated, each included.",
+        examples=["2026-01-31T12:00:00Z"],
+    ),
 ]  # fmt: skip
 ValidAt = Annotated[datetime | None, Query(description="The moment in the world; by default that of as_of, or now.")]
 
@@ -52,7 +55,7 @@ def missing(what: str, name: str) -> Refused:
     return refused("not_found", f"Expected {what} {name[:200]!r}, but the log does not know it.", found=name)
 
 
-def cursor_from(read: Callable[[str], T], text: str | None) -> T | None:
+def cursor_from(read: Callable[[str], T], text: str | None, field: str = "cursor") -> T | None:
     """Return where a page begins, as its own reader understands the cursor of the page before.
 
     Raises:
@@ -62,7 +65,7 @@ def cursor_from(read: Callable[[str], T], text: str | None) -> T | None:
         return read(text) if text else None
     except ValueError as error:
         what = f"Expected a cursor of an earlier page, but found {str(text)[:100]!r}."
-        raise refused("request_invalid", what, field="cursor") from error
+        raise refused("request_invalid", what, field=field) from error
 
 
 def as_of_from(text: str | None, field: str = "as_of") -> AsOf | None:

@@ -10,7 +10,7 @@ from controlplane import __version__
 from controlplane.api import models
 from controlplane.api.problems import add_problem_handlers, refused
 from controlplane.telemetry.health import Check, health_routes, process_metrics
-from controlplane.telemetry.requests import Measured, RequestMeasures
+from controlplane.telemetry.requests import FRAMEWORKS_OWN, Measured, RequestMeasures
 from controlplane.truthcore_projector import queries
 from controlplane.truthcore_projector.answering import Answering
 from controlplane.truthcore_projector.asking import (
@@ -52,7 +52,7 @@ def create_app(
     store: Store, projector: Projector, checks: dict[str, Check], peers: Peers | None = None, *, snapshots: Snapshots | None = None, lease_seconds: float = 6.0
 ) -> FastAPI:  # fmt: skip
     """Return TruthCore's HTTP interface."""
-    app = FastAPI(title="TruthCore", version=__version__, openapi_url=None)
+    app = FastAPI(title="TruthCore", version=__version__, openapi_url=None, telemetry=FRAMEWORKS_OWN)
     add_problem_handlers(app)
     app.add_middleware(TenantsOfRequest)
 
@@ -164,14 +164,15 @@ def _add_events(app: FastAPI, asked: Asked) -> None:
         event: str | None = None, job: str | None = None, assertion: str | None = None,
         as_of: AsOfText = None, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0,
     ) -> models.CausationAnswer:  # fmt: skip
-        reference = event or assertion
-        if (reference is None) == (job is None):
+        given = [one for one in (event, assertion, job) if one is not None]
+        if len(given) != 1:
             raise refused("request_invalid", "Expected exactly one of event, job and assertion.", field="event")
 
         def work(cursor: Cursor) -> tuple[list[models.EventView], models.CausationNode]:
-            found = queries.submission_of(cursor, job) if job else queries.find_event(cursor, str(reference))
+            (name,) = given
+            found = queries.find_event(cursor, name) if job is None else queries.submission_of(cursor, name)
             if found is None:
-                raise missing("a job" if job else "a record", str(job or reference))
+                raise missing("a record" if job is None else "a job", name)
             return queries.chain(cursor, found), queries.effects(cursor, found)
 
         (chain, tree), reflects = await asked(min_position, wait_seconds, work, as_of)

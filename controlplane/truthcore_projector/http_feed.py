@@ -37,7 +37,11 @@ EVENTS_AT_ONCE: Final = 200
 
 Text = Annotated[str, Query(min_length=1, max_length=1000, description="`*` stands for anything.")]
 Confidence = Annotated[float, Query(ge=0, le=1, description="Of the truth before or after the change.")]
-PlaceText = Annotated[str | None, Query(max_length=4000, description="A place that the feed gave: go on behind it.")]
+PlaceText = Annotated[
+    str | None, Query(max_length=4000, description="A place that the feed gave: go on behind it.", examples=["0:0"])
+]
+
+LastEventId = Annotated[str | None, Header(max_length=4000, examples=["0:0"])]
 
 
 def add_feed(app: FastAPI, asked: Asked, projector: Projector) -> None:
@@ -46,14 +50,14 @@ def add_feed(app: FastAPI, asked: Asked, projector: Projector) -> None:
     @app.get("/v1/truths/changes", response_model=answers.TruthChangesAnswer)
     async def changes(
         request: Request, subject: Text = "*", predicate: Text = "*", min_confidence: Confidence = 0.0, max_confidence: Confidence = 1.0,
-        since: AsOfText = None, after: PlaceText = None, last_event_id: Annotated[str | None, Header(max_length=4000)] = None,
+        since: AsOfText = None, after: PlaceText = None, last_event_id: LastEventId = None,
         limit: Limit = 200, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0,
     ) -> answers.TruthChangesAnswer | Response:  # fmt: skip
         """Tell what each record changed: from `since` (as `as_of`), behind `after` or the header `Last-Event-ID`, else from now on."""
         wanted = Wanted(
             subject=subject, predicate=predicate, min_confidence=min_confidence, max_confidence=max_confidence
         )
-        begin, known = cursor_from(place_of, last_event_id or after), as_of_from(since, "since")
+        begin, known = cursor_from(place_of, last_event_id or after, "after"), as_of_from(since, "since")
 
         def work(cursor: Cursor, place: Place | None, most: int) -> list[Told]:
             place = place or _begin(cursor, known)

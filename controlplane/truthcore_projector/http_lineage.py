@@ -56,7 +56,7 @@ def add_lineage(app: FastAPI, asked: Asked) -> None:
             looker = Looker(c, bounds(c, known))
             roots = (
                 _votes(c, str(subject), str(predicate), known)
-                if subject
+                if subject is not None
                 else [_root(c, looker, given[0], str(named[given[0]]))]
             )
             found = walk(looker, roots, direction, depth, max_nodes)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from controlplane.cli.stack import SystemStack
+from controlplane.client import Client
 from controlplane.settings import Settings
 from tests.acceptance.waiting import until
 
@@ -46,6 +47,13 @@ def fuzz(url: str, folder: Path, *arguments: str, seed: int) -> Fuzzed:
     return Fuzzed(sum(len(one.get("interactions", ())) for one in ended), done.returncode != 0, done.stdout)
 
 
+def prepare(client: Client) -> None:
+    """Give the examples of the contract something to find: a job of theirs that concluded, and a truth."""
+    client.submit("test.nap", {"seconds": 0}, job_id="thumbnail-7").wait(60)
+    client.assert_truth("module:json", "width", 1)
+    until(lambda: client.truths("module:json", "width"))
+
+
 def main() -> int:
     """Fuzz a stack until so many requests were answered; 1 as soon as anything is found."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -61,6 +69,7 @@ def main() -> int:
     ):
         stack.add_runner("runner", "tests.acceptance.handlers:runner")
         until(lambda: client.runners().runners)
+        prepare(client)
         while sent < wanted.requests:
             found = fuzz(stack.gateway_url, Path(name), "--max-examples", str(wanted.examples), seed=seed)
             sent += found.requests

@@ -19,7 +19,7 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from controlplane.cli.stack import SystemStack
 from controlplane.client import Client
 from controlplane.settings import Settings
-from tests.acceptance.fuzzing import fuzz
+from tests.acceptance.fuzzing import fuzz, prepare
 
 WAIT_SECONDS = 60.0
 
@@ -310,6 +310,8 @@ def test_stock_registry_clients_read_write_records_and_may_not_register(stack: S
 @pytest.mark.timeout(600)
 def test_a_fuzzer_of_the_described_surface_finds_nothing(stack: SystemStack, tmp_path: Path) -> None:
     """The last of this file: what it declares and pauses stays. `make fuzz` goes on for longer."""
+    with Client(stack.gateway_url) as client:
+        prepare(client)
     # Bounded by what is sent and not by time: the same on every machine.
     bounds = ("--max-examples", "1", "--no-shrink")
     found = fuzz(stack.gateway_url, tmp_path, *bounds, seed=1)

@@ -29,8 +29,22 @@ def operations() -> list[tuple[str, str, dict[str, Any]]]:
     return found
 
 
+def references(part: Any) -> set[str]:
+    """Return where a document refers to."""
+    if isinstance(part, dict):
+        own = {part["$ref"]} if isinstance(part.get("$ref"), str) else set()
+        return own.union(*(references(one) for one in part.values()))
+    return set().union(*(references(one) for one in part)) if isinstance(part, list) else set()
+
+
 def test_it_is_openapi_3_1_and_every_reference_leads_somewhere() -> None:
     assert document()["openapi"].startswith("3.1")
+    assert len(references(document())) > 100
+    for reference in references(document()):
+        place: Any = document()
+        for name in reference.removeprefix("#/").split("/"):
+            assert name in place, f"Expected {reference} to lead somewhere, but it does not."
+            place = place[name]
     assert len(list(from_dict(document()).get_all_operations())) == len(operations())
 
 
