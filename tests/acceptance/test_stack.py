@@ -182,9 +182,9 @@ def _refused_topics(client: Client) -> set[str]:
 
 
 def test_a_client_asserts_and_retracts(client: Client) -> None:
-    client.declare_predicate("height", cardinality="SINGLE", unit="m")
+    declared = client.declare_predicate("height", cardinality="SINGLE", unit="m")
     said = client.assert_truth("tower:eiffel", "height", 330, 0.9, unit="m", source="survey")
-    (truth,) = client.truths("tower:eiffel", "height", min_position=said.position)
+    (truth,) = client.truths("tower:eiffel", "height", min_position=(declared.position, said.position))
     assert (truth.value, truth.unit, truth.rule, truth.conflict) == (330, "m", "BAYES", False)
     body = {"subject": "tower:eiffel", "source": "survey"}
     gone = client.request("POST", f"/v1/assertions/{said.event_id}/retract", body=body)
