@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import pytest
 
+from controlplane.cli.stack import SystemStack
+
 NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 FLAGS: Final = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -35,9 +37,16 @@ def chromium() -> Iterator[Any]:
 
 
 @contextmanager
-def opened(browser: Any, url: str, size: tuple[int, int] = DESKTOP, *, theme: str = "light") -> Iterator[Any]:
+def opened(browser: Any, stack: SystemStack, size: tuple[int, int] = DESKTOP, *, theme: str = "light") -> Iterator[Any]:
     """Yield a page of the console in a session of its own; fails when a script of it did, or broke the security policy."""
-    context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=theme, base_url=url)
+    secured: dict[str, Any] = {}
+    if tls := stack.tls():
+        shown = {"origin": stack.gateway_url, "certPath": str(tls.certificate), "keyPath": str(tls.key)}
+        # The development CA is not one of the browser's.
+        secured = {"client_certificates": [shown], "ignore_https_errors": True}
+    context = browser.new_context(
+        viewport={"width": size[0], "height": size[1]}, color_scheme=theme, base_url=stack.gateway_url, **secured
+    )
     context.set_default_timeout(WAIT_MILLISECONDS)
     page = context.new_page()
     faults: list[str] = []

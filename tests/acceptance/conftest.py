@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 
 from controlplane.cli.stack import SystemStack
-from controlplane.client import Client
 from controlplane.events.catalog import Service
 from controlplane.log.connection import LogConnection
 from controlplane.log.producer import LogProducer, OutgoingRecord
@@ -20,7 +19,7 @@ from tests.acceptance.waiting import WAIT_SECONDS, until
 def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """A system with a history: measured, guessed and made images, a report at its second attempt, a failure, garbage."""
     folder = tmp_path_factory.mktemp("console")
-    with SystemStack(Settings(), folder, free_ports=True) as stack, Client(stack.gateway_url) as client:
+    with SystemStack(Settings(), folder, free_ports=True) as stack, stack.client() as client:
         stack.add_runner("studio", "tests.acceptance.studio:runner")
         until(lambda: client.runners().runners)
         client.declare_predicate("width", cardinality="SINGLE", unit="px")
@@ -36,14 +35,14 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
         for one in (thumbnail, report, failed):
             one.wait(WAIT_SECONDS)
         with ThreadPoolExecutor(1) as apart:  # Playwright's own loop runs in this thread.
-            apart.submit(lambda: asyncio.run(_spoil(stack.kafka_bootstrap))).result()
+            apart.submit(lambda: asyncio.run(_spoil(stack.connection(Service.CLIENT)))).result()
         until(lambda: list(client.dead_letters()))
         until(lambda: client.truths("image:two-small", "width"))
         yield SimpleNamespace(stack=stack, client=client, url=stack.gateway_url)
 
 
-async def _spoil(bootstrap: str) -> None:
-    producer = LogProducer(LogConnection(bootstrap=bootstrap), service=Service.CLIENT)
+async def _spoil(connection: LogConnection) -> None:
+    producer = LogProducer(connection, service=Service.CLIENT)
     await producer.start()
     await producer.send([OutgoingRecord(topic="controlplane.submissions", partition=0, key=b"k", value=b"garbage")])
     await producer.stop()

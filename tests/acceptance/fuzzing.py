@@ -26,12 +26,18 @@ class Fuzzed(NamedTuple):
     report: str
 
 
-def fuzz(url: str, folder: Path, *arguments: str, seed: int) -> Fuzzed:
+def fuzz(stack: SystemStack, folder: Path, *arguments: str, seed: int) -> Fuzzed:
     """Send what follows from a seed to a gateway, and judge every answer."""
     told = folder / f"fuzzed-{seed}.ndjson"
+    tls = stack.tls()
+    shown = (
+        ("--tls-verify", str(tls.ca), "--request-cert", str(tls.certificate), "--request-cert-key", str(tls.key))
+        if tls
+        else ()
+    )
     command = [
-        sys.executable, "-m", "schemathesis.cli", "--config-file", str(FOLDER / "schemathesis.toml"), "run", f"{url}/openapi.json",
-        "--seed", str(seed), "--report", "ndjson", "--report-ndjson-path", str(told), *arguments,
+        sys.executable, "-m", "schemathesis.cli", "--config-file", str(FOLDER / "schemathesis.toml"), "run", f"{stack.gateway_url}/openapi.json",
+        "--seed", str(seed), "--report", "ndjson", "--report-ndjson-path", str(told), *shown, *arguments,
     ]  # fmt: skip
     done = subprocess.run(  # noqa: S603 -- our own
         command,
@@ -71,7 +77,7 @@ def main() -> int:
         until(lambda: client.runners().runners)
         prepare(client)
         while sent < wanted.requests:
-            found = fuzz(stack.gateway_url, Path(name), "--max-examples", str(wanted.examples), seed=seed)
+            found = fuzz(stack, Path(name), "--max-examples", str(wanted.examples), seed=seed)
             sent += found.requests
             print(f"Seed {seed}: {found.requests:,} requests, {sent:,} of {wanted.requests:,} in all.", flush=True)
             if found.failed or not found.requests:

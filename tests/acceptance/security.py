@@ -3,6 +3,7 @@
 import os
 from typing import Any, Final
 
+import httpx
 import pytest
 
 from controlplane.cli.stack import SystemStack
@@ -21,6 +22,11 @@ def identity_files(stack: SystemStack, identity: str = ADMIN) -> dict[str, Any]:
     return {
         "ssl.ca.location": str(tls.ca), "ssl.certificate.location": str(tls.certificate), "ssl.key.location": str(tls.key)
     }  # fmt: skip
+
+
+def browsing(stack: SystemStack, **options: Any) -> httpx.Client:
+    """Return a plain HTTP client of the stack's gateway, by its certificate where security is on."""
+    return httpx.Client(base_url=stack.gateway_url, timeout=60, verify=stack.verification(), **options)
 
 
 def kafka_settings(stack: SystemStack, identity: str = ADMIN) -> dict[str, Any]:

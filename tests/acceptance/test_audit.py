@@ -26,7 +26,7 @@ NASTY = "<script>alert(1)</script>&\"'"
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemStack]:
     with (
         SystemStack(Settings(), tmp_path_factory.mktemp("stack"), free_ports=True) as running,
-        Client(running.gateway_url) as client,
+        running.client() as client,
     ):
         running.add_runner("runner", "tests.acceptance.handlers:runner")
         until(lambda: client.runners().runners)
@@ -35,14 +35,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemStack]:
 
 @pytest.fixture
 def client(stack: SystemStack) -> Iterator[Client]:
-    with Client(stack.gateway_url) as one:
+    with stack.client() as one:
         yield one
 
 
 @pytest.fixture(scope="module")
 def told(stack: SystemStack) -> str:
     """A job that ran, and a truth that was contradicted; returns the position before the contradiction."""
-    with Client(stack.gateway_url) as client:
+    with stack.client() as client:
         client.submit("test.nap", {"seconds": 0.01, "note": NASTY}, job_id="nap-1").wait(60)
         client.declare_predicate("width", cardinality="SINGLE")
         before = says(client, f"image:{NASTY}", "width", 640, "camera")

@@ -25,7 +25,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any, work: SimpleNamespace) -> Iterator[Any]:
-    with opened(browser, work.url) as one:
+    with opened(browser, work.stack) as one:
         yield one
 
 
@@ -298,7 +298,7 @@ def test_every_page_is_accessible_and_as_wide_as_its_window(
         ("jobs/report-1?tab=events", None), ("truths/image:one?lineage=width", "image:one"),
     ]  # fmt: skip
     faults: dict[str, list[str]] = {}
-    with opened(browser, work.url, size, theme=theme) as page:
+    with opened(browser, work.stack, size, theme=theme) as page:
         for path, heading in places:
             show(page, path, heading)
             assert page.evaluate("document.documentElement.dataset.theme") == theme
@@ -310,14 +310,14 @@ def test_every_page_is_accessible_and_as_wide_as_its_window(
 
 
 def test_nothing_but_its_own_files_is_loaded_and_the_policy_is_strict(browser: Any, work: SimpleNamespace) -> None:
-    answer = httpx.get(f"{work.url}/console/")
+    answer = httpx.get(f"{work.url}/console/", verify=work.stack.verification())
     policy = answer.headers["content-security-policy"]
     assert "default-src 'self'" in policy
     assert "unsafe" not in policy
     assert "<script>" not in answer.text
     assert "style=" not in answer.text
     asked: list[str] = []
-    with opened(browser, work.url) as page:
+    with opened(browser, work.stack) as page:
         page.on("request", lambda request: asked.append(request.url))
         show(page, "", "Overview")
     assert [url for url in asked if not url.startswith((work.url, "data:"))] == []

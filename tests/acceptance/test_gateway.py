@@ -3,8 +3,10 @@
 import asyncio
 import json
 import socket
+import ssl
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,9 +19,9 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from controlplane.cli.stack import SystemStack
-from controlplane.client import Client
 from controlplane.settings import Settings
 from tests.acceptance.fuzzing import fuzz, prepare
+from tests.acceptance.security import browsing, identity_files
 
 WAIT_SECONDS = 60.0
 
@@ -30,7 +32,7 @@ pytestmark = pytest.mark.xdist_group("gateway")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemStack]:
     with (
         SystemStack(Settings(), tmp_path_factory.mktemp("stack"), free_ports=True) as running,
-        Client(running.gateway_url) as client,
+        running.client() as client,
     ):
         running.add_runner("runner", "tests.acceptance.handlers:runner")
         until(lambda: client.runners().runners)
@@ -39,7 +41,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemStack]:
 
 @pytest.fixture
 def http(stack: SystemStack) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=stack.gateway_url, timeout=WAIT_SECONDS) as one:
+    with browsing(stack) as one:
         yield one
 
 
@@ -205,10 +207,20 @@ def test_every_line_of_a_bulk_request_gets_its_answer(http: httpx.Client) -> Non
     assert len({one.get("job_id") for one in first}) == 1199
 
 
+def encryption(stack: SystemStack) -> ssl.SSLContext | None:
+    found = stack.verification()
+    return found if isinstance(found, ssl.SSLContext) else None
+
+
 def raw(stack: SystemStack, sent: bytes, *, then: bytes = b"", after_seconds: float = 0.0) -> bytes:
     """Return what a connection says to these bytes, until it closes."""
     place = urlsplit(stack.gateway_url)
-    with socket.create_connection((place.hostname or "", place.port or 0), timeout=WAIT_SECONDS) as connection:
+    with ExitStack() as closing:
+        connection = closing.enter_context(
+            socket.create_connection((place.hostname or "", place.port or 0), timeout=WAIT_SECONDS)
+        )
+        if secured := encryption(stack):
+            connection = closing.enter_context(secured.wrap_socket(connection, server_hostname=place.hostname))
         connection.sendall(sent)
         time.sleep(after_seconds)
         if then:
@@ -246,7 +258,7 @@ def test_many_slow_truncated_and_silent_clients_leave_nothing_behind(stack: Syst
         head = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
         stream = b"GET /v1/events/stream HTTP/1.1\r\nHost: x\r\n\r\n"
         for sent in (b"", b"GET /v1/jo", head, stream) * 25:
-            _, writer = await asyncio.open_connection(place.hostname, place.port)
+            _, writer = await asyncio.open_connection(place.hostname, place.port, ssl=encryption(stack))
             writer.write(sent)
             await writer.drain()
             await asyncio.sleep(0)
@@ -268,7 +280,7 @@ def gauges(http: httpx.Client) -> dict[str, float]:
 
 def test_stock_registry_clients_read_write_records_and_may_not_register(stack: SystemStack, http: httpx.Client) -> None:
     subject = "controlplane.submissions-controlplane.events.JobCancelRequested"
-    with SchemaRegistryClient({"url": stack.gateway_url}) as registry:
+    with SchemaRegistryClient({"url": stack.gateway_url, **identity_files(stack)}) as registry:
         assert subject in registry.get_subjects()
         newest = registry.get_latest_version(subject)
         assert registry.get_versions(subject)[-1] == newest.version
@@ -310,10 +322,10 @@ def test_stock_registry_clients_read_write_records_and_may_not_register(stack: S
 @pytest.mark.timeout(600)
 def test_a_fuzzer_of_the_described_surface_finds_nothing(stack: SystemStack, tmp_path: Path) -> None:
     """The last of this file: what it declares and pauses stays. `make fuzz` goes on for longer."""
-    with Client(stack.gateway_url) as client:
+    with stack.client() as client:
         prepare(client)
     # Bounded by what is sent and not by time: the same on every machine.
     bounds = ("--max-examples", "1", "--no-shrink")
-    found = fuzz(stack.gateway_url, tmp_path, *bounds, seed=1)
+    found = fuzz(stack, tmp_path, *bounds, seed=1)
     assert not found.failed, found.report
     assert found.requests > 50, found.report

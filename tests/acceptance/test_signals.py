@@ -14,6 +14,7 @@ import yaml
 
 from controlplane.cli.stack import SystemStack
 from controlplane.settings import Settings
+from tests.acceptance.security import browsing
 from tests.acceptance.test_gateway import submitted, until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -41,7 +42,7 @@ def named(expression: str) -> set[str]:
 def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The metrics of every service, by its name."""
     with SystemStack(Settings(), tmp_path_factory.mktemp("stack"), free_ports=True) as stack:
-        with httpx.Client(base_url=stack.gateway_url, timeout=60) as http:
+        with browsing(stack) as http:
             stack.add_runner("runner", "tests.acceptance.handlers:runner")
             until(lambda: http.get("/v1/runners").json()["runners"])
             job = submitted(http)
@@ -56,11 +57,14 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
             http.put("/v1/pauses/type:test.nap", json={})
             submitted(http)  # It waits, so that a queue has a depth.
         jobforge = f"{stack.health_urls['jobforge']}/metrics"
-        until(lambda: "controlplane_queue_depth{" in httpx.get(jobforge, timeout=60).text)
+        until(lambda: "controlplane_queue_depth{" in httpx.get(jobforge, timeout=60, verify=stack.verification()).text)
         urls = {
             "gateway": stack.gateway_url, "truthcore": stack.truthcore_url, **stack.health_urls
         }  # fmt: skip
-        yield {name: httpx.get(f"{url}/metrics", timeout=60).text for name, url in urls.items()}
+        yield {
+            name: httpx.get(f"{url}/metrics", timeout=60, verify=stack.verification()).text
+            for name, url in urls.items()
+        }
 
 
 def test_every_metric_of_dashboard_and_rules_exists(scraped: dict[str, str]) -> None:

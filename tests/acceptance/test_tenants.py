@@ -16,6 +16,7 @@ from controlplane.cli import tokens
 from controlplane.cli.stack import SystemStack
 from controlplane.client import Client, ControlPlaneError
 from controlplane.settings import Settings
+from tests.acceptance.security import browsing
 from tests.acceptance.test_stack import until
 
 
@@ -32,7 +33,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Iterator[Sy
     with SystemStack(settings, tmp_path_factory.mktemp("stack"), free_ports=True) as running:
         running.add_runner("runner", "tests.acceptance.handlers:runner")
         boss = tokens.signed(folder, "boss", "*", ["administer"], 1)
-        with Client(running.gateway_url, token=boss) as client:
+        with Client(running.gateway_url, token=boss, tls=running.tls()) as client:
             until(lambda: client.runners().runners)
             time.sleep(1.0)  # JobForge reads the same registration as TruthCore.
         yield running
@@ -43,7 +44,8 @@ def client(stack: SystemStack, folder: Path) -> Iterator[Callable[..., Client]]:
     made: list[Client] = []
 
     def of(name: str, tenant: str, *roles: str) -> Client:
-        made.append(Client(stack.gateway_url, token=tokens.signed(folder, name, tenant, list(roles), 1)))
+        token = tokens.signed(folder, name, tenant, list(roles), 1)
+        made.append(Client(stack.gateway_url, token=token, tls=stack.tls()))
         return made[-1]
 
     yield of
@@ -162,7 +164,7 @@ def test_roles_decide_and_refusals_say_what_is_missing(client: Callable[..., Cli
     assert (
         boss.submit("test.nap", {"seconds": 0}, tenant="umbrella", job_id="for-umbrella").wait(30).tenant == "umbrella"
     )
-    nobody = httpx.get(f"{stack.gateway_url}/v1/jobs")
+    nobody = httpx.get(f"{stack.gateway_url}/v1/jobs", verify=stack.verification())
     assert (nobody.status_code, nobody.json()["code"]) == (401, "unauthorized")
 
 
@@ -199,7 +201,7 @@ def test_a_large_content_is_for_whoever_sees_its_job(client: Callable[..., Clien
 
 
 def test_the_console_signs_in_and_out(stack: SystemStack, folder: Path) -> None:
-    with httpx.Client(base_url=stack.gateway_url) as browser:
+    with browsing(stack) as browser:
         assert browser.get("/console/").status_code == 200
         assert browser.get("/v1/session").status_code == 401
         token = tokens.signed(folder, "ada", "acme", ["submit"], 1)
