@@ -37,7 +37,7 @@ def merged(first: Any, second: Any) -> Any:
         isinstance(first, list)
         and isinstance(second, list)
         and first
-        and first[0] not in {"CMD", "CMD-SHELL", "service"}
+        and first[0] not in {"CMD", "CMD-SHELL", "service", "valkey-server"}
     ):
         return [*first, *second]
     return second
@@ -78,7 +78,7 @@ def test_the_secure_brokers_are_those_that_the_embedded_one_is_when_secured(tmp_
 
 
 def test_the_secure_files_are_those_that_the_commands_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ensure_certificates(tmp_path, (*PRINCIPALS, "prometheus"))
+    ensure_certificates(tmp_path, (*PRINCIPALS, "prometheus", "redis"))
     made = {path.name for path in tmp_path.iterdir()}
     named = {Path(one["file"]) for one in overlay()["secrets"].values()}
     assert {path.name for path in named if path.parent.name == "certificates"} <= made

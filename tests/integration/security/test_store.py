@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 import redis.asyncio
+import yaml
 from redis.exceptions import AuthenticationError, NoPermissionError
 
 from controlplane.events.catalog import Service
@@ -28,6 +29,7 @@ from controlplane.security.permissions import CONNECTION_COMMANDS, JOBFORGE_COMM
 from controlplane.tls import server_context
 
 pytestmark = pytest.mark.xdist_group("security")
+ROOT = Path(__file__).parents[3]
 SENT_AS = {
     "register_script": (),
     "pipeline": (),
@@ -151,14 +153,13 @@ def redis_with_tls() -> list[str]:
 
 @contextmanager
 def running_redis(folder: Path) -> Iterator[str]:
-    """A Redis that speaks nothing but TLS with client certificates."""
+    """The store of compose.secure.yaml, by its own command: it speaks nothing but TLS with client certificates."""
     path, name = redis_with_tls()
     port = choose_port(None)
-    own = folder / "broker.pem"
-    settings = [
-        "--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1", "--tls-cert-file", str(own), "--tls-key-file", str(own),
-        "--tls-ca-cert-file", str(folder / "ca.pem"), "--tls-auth-clients", "yes", "--save", "", "--dir", str(folder),
-    ]  # fmt: skip
+    composed = yaml.safe_load((ROOT / "compose.secure.yaml").read_text())["services"]["redis"]["command"][1:]
+    here = {"6379": str(port), "${REDIS_PASSWORD:-first-look}": "first-look"}
+    settings = [here.get(one, one).replace("/run/secrets", str(folder)) for one in composed]
+    settings += ["--bind", "127.0.0.1", "--dir", str(folder)]
     with subprocess.Popen([name, *settings], executable=path, stdout=subprocess.DEVNULL, env=os.environ) as process:
         try:
             for _ in range(600):
@@ -167,14 +168,14 @@ def running_redis(folder: Path) -> Iterator[str]:
                         break
                 assert process.poll() is None, "Expected the server to run with TLS, but it ended."
                 subprocess.run(["sleep", "0.1"], check=True)  # noqa: S607
-            yield f"rediss://127.0.0.1:{port}/0"
+            yield f"rediss://:first-look@127.0.0.1:{port}/0"
         finally:
             process.terminate()
 
 
 def test_a_server_that_speaks_tls_itself(tmp_path: Path) -> None:
     folder, stranger = tmp_path / "ours", tmp_path / "other"
-    ensure_certificates(folder, ["broker", Service.JOBFORGE])
+    ensure_certificates(folder, ["redis", Service.JOBFORGE])
     ensure_certificates(stranger, [Service.JOBFORGE])
     with running_redis(folder) as url:
         asyncio.run(held_to_certificates(url, folder, stranger))
