@@ -57,6 +57,10 @@ class Settings(BaseSettings):
         None, description="PEM file of this service's certificate for the brokers."
     )
     kafka_tls_key: Path | None = Field(None, description="PEM file of this service's key for the brokers.")
+    cloudevents: bool = Field(
+        False,
+        description="Records carry the attributes of CloudEvents as headers, for readers that know them: 200 bytes more each.",
+    )
     kafka_replication: Count = Field(1, description="Replicas of each topic, when topics are made.")
     partitions_jobs: Count = Field(
         8, description="Partitions of submissions, progress and jobs; fixed when topics are made."

@@ -126,7 +126,9 @@ class SystemStack:
 
     def connection(self, identity: str = ADMIN) -> LogConnection:
         """Return the connection of an identity to the log."""
-        return LogConnection(bootstrap=self.kafka_bootstrap, tls=self._settings.kafka_tls or self.tls(identity))
+        return LogConnection(
+            bootstrap=self.kafka_bootstrap, tls=self._settings.kafka_tls or self.tls(identity), cloudevents=self._settings.cloudevents
+        )  # fmt: skip
 
     @property
     def scheme(self) -> str:

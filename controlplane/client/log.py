@@ -72,7 +72,8 @@ class LogClient:
         Payloads above the limit of the log are kept in `contents`, which has to be the store that the runners use.
         """
         if isinstance(connection, str):
-            connection = LogConnection(bootstrap=connection, tls=settings().kafka_tls)
+            ours = settings()
+            connection = LogConnection(bootstrap=connection, tls=ours.kafka_tls, cloudevents=ours.cloudevents)
         trace_client()
         self._connection = connection
         self._producer = LogProducer(self._connection, service=Service.CLIENT)

@@ -91,12 +91,26 @@ def _operations(topic: Topic) -> dict[str, Any]:
     return found
 
 
+def _headers(name: str) -> dict[str, Any]:
+    """Return the headers that a record may have, each by a setting of the processes that write."""
+    values: dict[str, dict[str, Any]] = {
+        "traceparent": {"description": "W3C Trace Context, where CONTROLPLANE_TRACING is on."},
+        "ce_specversion": {"const": "1.0", "description": "CloudEvents, where CONTROLPLANE_CLOUDEVENTS is on."},
+        "ce_type": {"const": f"{NAMESPACE}.{name}"},
+        "ce_source": {"examples": ["/controlplane/jobforge"]},
+        "ce_id": {"description": "The event's id: the same event again has the same."},
+        "ce_time": {"format": "date-time"},
+        "content-type": {"const": "application/avro"},
+    }
+    return {"type": "object", "properties": {header: {"type": "string", **said} for header, said in values.items()}}
+
+
 def _message(one: EventType) -> dict[str, Any]:
     schema = current_schemas()[one.name]
     subject = f"{one.topic.name}-{NAMESPACE}.{one.name}"
     return {
         "name": one.name, "title": one.name, "summary": str(schema.schema.get("doc", one.name)),
-        "contentType": "application/avro", "payload": {"schemaFormat": AVRO, "schema": schema.schema},
+        "contentType": "application/avro", "headers": _headers(one.name), "payload": {"schemaFormat": AVRO, "schema": schema.schema},
         "bindings": {
             "kafka": {
                 "key": {"type": "string", "description": one.topic.key}, "schemaIdLocation": "payload",

@@ -40,10 +40,11 @@ def refusal(error: KafkaError, expected: str) -> LogUnavailable:
 
 
 class LogConnection(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the log is: `host:port,...`, with TLS when files are given."""
+    """Where the log is: `host:port,...`, with TLS when files are given; and whether records are written as CloudEvents."""
 
     bootstrap: str
     tls: TlsFiles | None = None
+    cloudevents: bool = False
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "LogConnection":
@@ -54,7 +55,7 @@ class LogConnection(msgspec.Struct, frozen=True, kw_only=True):
         """
         if settings.kafka_bootstrap is None:
             raise LogUnconfigured("Expected CONTROLPLANE_KAFKA_BOOTSTRAP to name a Kafka cluster, but it is not set.")
-        return cls(bootstrap=settings.kafka_bootstrap, tls=settings.kafka_tls)
+        return cls(bootstrap=settings.kafka_bootstrap, tls=settings.kafka_tls, cloudevents=settings.cloudevents)
 
     def security_arguments(self) -> dict[str, Any]:
         """Return the keyword arguments that give an aiokafka client this connection's security."""

@@ -19,6 +19,7 @@ from controlplane.events.catalog import EVENT_TYPES, Service, record_key
 from controlplane.events.codec import encode
 from controlplane.events.identity import partition_of, random_id
 from controlplane.events.types import LogPosition, Producer
+from controlplane.log.cloudevents import CloudEvents
 from controlplane.log.connection import LogConnection, LogUnavailable, refusal
 from controlplane.log.positions import Partition
 from controlplane.log.session import (
@@ -129,6 +130,7 @@ class LogProducer:
             service=service.value, version=__version__, instance=instance or random_id()[:8]
         )
         self._connection = connection
+        self._cloudevents = CloudEvents(self.identity) if connection.cloudevents else None
         self._partitions = dict(partitions or {})
         self._delivery_seconds = delivery_seconds
         self._lanes: dict[Partition, _Lane] = {}
@@ -184,6 +186,8 @@ class LogProducer:
         value = encode(event)
         size = len(key) + len(value)
         headers = headers or current_headers()
+        if self._cloudevents is not None:
+            headers = (*headers, *self._cloudevents.headers(event))
         if headers:
             size += sum(len(name) + len(content) for name, content in headers)
         if size > LARGEST_RECORD_BYTES:

@@ -5,20 +5,28 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from cloudevents.core.base import BaseCloudEvent
+from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka
+from cloudevents.core.formats.json import JSONFormat
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from controlplane.cli.stack import SystemStack
+from controlplane.events.codec import decode
+from controlplane.log.connection import LogConnection
+from controlplane.log.reader import LogReader
+from controlplane.log.topics import partition_counts
 from controlplane.settings import Settings
 from tests.acceptance.fuzzing import fuzz, prepare
 from tests.acceptance.security import browsing, identity_files
@@ -30,13 +38,15 @@ pytestmark = pytest.mark.xdist_group("gateway")
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemStack]:
-    with (
-        SystemStack(Settings(), tmp_path_factory.mktemp("stack"), free_ports=True) as running,
-        running.client() as client,
-    ):
-        running.add_runner("runner", "tests.acceptance.handlers:runner")
-        until(lambda: client.runners().runners)
-        yield running
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("CONTROLPLANE_CLOUDEVENTS", "true")
+        with (
+            SystemStack(Settings(), tmp_path_factory.mktemp("stack"), free_ports=True) as running,
+            running.client() as client,
+        ):
+            running.add_runner("runner", "tests.acceptance.handlers:runner")
+            until(lambda: client.runners().runners)
+            yield running
 
 
 @pytest.fixture
@@ -317,6 +327,44 @@ def test_stock_registry_clients_read_write_records_and_may_not_register(stack: S
         assert value is not None
         assert int.from_bytes(value[1:5], "big") == newest.schema_id
         assert AvroDeserializer(registry)(value, context)["job_id"] == "stock-1"
+
+
+async def test_every_record_is_a_cloudevent_to_their_own_sdk(stack: SystemStack, http: httpx.Client) -> None:
+    job = await asyncio.to_thread(submitted, http)
+    asked = {"min_position": job["position"], "wait_seconds": 30}
+    await asyncio.to_thread(http.get, f"/v1/jobs/{job['job_id']}/result", params=asked)
+    found: dict[str, BaseCloudEvent] = {}
+    async for record in whole_log(stack.connection()):
+        headers = {name: value for name, value in record.headers if name != "traceparent"}
+        said = from_kafka(KafkaMessage(headers=headers, key=record.key, value=record.value), JSONFormat())
+        event: Any = decode(record.value)
+        assert said.get_type() == f"controlplane.events.{type(event).__name__}"
+        assert said.get_id() == event.header.event_id
+        assert said.get_source() == f"/controlplane/{event.header.producer.service}"
+        assert said.get_time() == datetime.fromtimestamp(event.header.occurred_at / 1_000_000, UTC)
+        assert (said.get_datacontenttype(), said.get_data()) == ("application/avro", record.value)
+        found[type(event).__name__] = said
+    assert {"JobSubmitted", "JobAccepted", "JobRouted", "AttemptStarted", "JobCompleted", "RunnerRegistered"} <= set(
+        found
+    )
+
+
+async def whole_log(connection: LogConnection) -> AsyncIterator[Any]:
+    counts = await partition_counts(connection)
+    reader = LogReader(connection, client_id="test")
+    await reader.start()
+    try:
+        ends = await reader.end_offsets([(topic, number) for topic, count in counts.items() for number in range(count)])
+        left = {place: end for place, end in ends.items() if end}
+        await reader.assign(dict.fromkeys(left, "earliest"))
+        while left:
+            for place, batch in (await reader.batch(timeout_seconds=1.0)).items():
+                for record in batch:
+                    yield record
+                if batch[-1].offset + 1 >= ends[place]:
+                    left.pop(place, None)
+    finally:
+        await reader.stop()
 
 
 @pytest.mark.timeout(600)
