@@ -98,6 +98,11 @@ class Settings(BaseSettings):
         None,
         description="Where a TruthCore without a file begins: `peers`, the URL of a TruthCore, or the fsspec URL of a folder with snapshots; none: at the log's beginning.",
     )
+    truthcore_archive_days: float | None = Field(
+        None,
+        gt=0,
+        description="Detail (progress, log lines, heartbeats) so old leaves TruthCore's database for Parquet beside it; none: only `controlplane archive` does it.",
+    )
     truthcore_database: Path | None = Field(None, description="DuckDB file; none: truthcore.duckdb in the data folder.")
     health_host: str = Field(
         "127.0.0.1", description="Address of the health and metrics endpoint of JobForge and runners."

@@ -38,12 +38,12 @@ def with_progress(words: str, quiet: bool, work: Callable[[Told], Coroutine[Any,
 
 def verify_live(
     client: Any, *, quiet: bool, connection: LogConnection | None = None, snapshot: Path | None = None, fingerprint: str | None = None,
-    keep: Path | None = None,
+    keep: Path | None = None, archive: Path | None = None,
 ) -> Verdict:  # fmt: skip
     """Fold the log again up to what the live projection reflects now, and compare."""
     live = client.digest()
     place = connection or log_connection()
     return with_progress(
         "folding the log again", quiet,
-        lambda told: verify(place, live, told, snapshot=snapshot, fingerprint=fingerprint, keep=keep),
+        lambda told: verify(place, live, told, snapshot=snapshot, fingerprint=fingerprint, keep=keep, archive=archive),
     )  # fmt: skip

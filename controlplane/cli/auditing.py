@@ -29,6 +29,7 @@ def verify(
     snapshot: Annotated[Path | None, typer.Option(help="Go on from this file of an earlier audit, once it is held to its manifest.")] = None,
     fingerprint: Annotated[str | None, typer.Option(help="Hold the manifest of the snapshot to this fingerprint.")] = None,
     keep: Annotated[Path | None, typer.Option(help="Keep what was folded in this file: the snapshot of the next audit.")] = None,
+    archive: Annotated[Path | None, typer.Option(help="Take what the log no longer has from this archive of a TruthCore.")] = None,
     gateway: Gateway = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -36,6 +37,8 @@ def verify(
     from controlplane.cli import show_audit
     from controlplane.cli.audit import verify_live
     from controlplane.cli.show import output
+    from controlplane.log.connection import LogUnavailable
+    from controlplane.truthcore_projector.archive import ArchiveDamaged
     from controlplane.truthcore_projector.worlds import WorldInvalid
 
     if keep is not None and keep.exists():
@@ -43,9 +46,9 @@ def verify(
     try:
         verdict = ask(
             gateway, as_json,
-            lambda client: verify_live(client, quiet=as_json, snapshot=snapshot, fingerprint=fingerprint, keep=keep),
+            lambda client: verify_live(client, quiet=as_json, snapshot=snapshot, fingerprint=fingerprint, keep=keep, archive=archive),
         )  # fmt: skip
-    except WorldInvalid as error:
+    except (WorldInvalid, ArchiveDamaged, LogUnavailable) as error:
         fail(str(error), as_json=as_json)
     output(verdict, as_json, show_audit.verdict)
     raise typer.Exit(0 if verdict.agrees and not verdict.findings else 1)
@@ -55,6 +58,7 @@ def verify(
 def replay(
     out: Annotated[Path, typer.Option(help="The DuckDB file to write; it may not exist.")],
     until: Annotated[str | None, typer.Option(help="A time (RFC 3339), or positions topic/partition/offset separated by commas, each included; by default, all.")] = None,
+    archive: Annotated[Path | None, typer.Option(help="Take what the log no longer has from this archive of a TruthCore.")] = None,
     truths: Annotated[bool, typer.Option(help="Also derive the truths as of then, as a table.")] = True,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -65,6 +69,7 @@ def replay(
     from controlplane.cli.audit import log_connection, with_progress
     from controlplane.cli.show import output
     from controlplane.log.connection import LogUnavailable, LogUnconfigured
+    from controlplane.truthcore_projector.archive import ArchiveDamaged
     from controlplane.truthcore_projector.moments import as_of_text
     from controlplane.truthcore_projector.worlds import ends_at, write_world
     from controlplane.truthcore_projector.worlds_truths import write_truths
@@ -75,8 +80,10 @@ def replay(
         as_of = as_of_text(until) if until else None
         connection = log_connection()
         ends = asyncio.run(ends_at(connection, as_of))
-        world = with_progress("folding the log", as_json, lambda told: write_world(connection, ends, out, told))
-    except (ValueError, LogUnconfigured, LogUnavailable) as error:
+        world = with_progress(
+            "folding the log", as_json, lambda told: write_world(connection, ends, out, told, archive)
+        )
+    except (ValueError, LogUnconfigured, LogUnavailable, ArchiveDamaged) as error:
         fail(str(error), as_json=as_json)
     derived = None
     if truths:

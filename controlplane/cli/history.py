@@ -1,6 +1,7 @@
-"""Commands about the whole history: as Parquet for other engines, and folded anew beside the projection that answers."""
+"""Commands about the whole history: as Parquet for other engines, out of the database where it is old detail, and folded anew beside it."""
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,12 +10,15 @@ import typer
 from controlplane.cli.asking import Json, examples, fail
 
 PANEL = "Prove and measure"
+MOMENTS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this group."""
     epilog = examples("controlplane export history", "controlplane export /lake/controlplane --follow --every 30")
     app.command("export", rich_help_panel=PANEL, epilog=epilog)(export)
+    epilog = examples("controlplane archive --before 2026-01-01T00:00:00Z")
+    app.command("archive", rich_help_panel=PANEL, epilog=epilog)(archive)
     app.command("rebuild", rich_help_panel=PANEL, epilog=examples("controlplane rebuild"))(rebuild)
 
 
@@ -59,6 +63,46 @@ def _print(said: dict[str, Any]) -> None:
     )
 
 
+def archive(
+    before: Annotated[datetime, typer.Option(formats=MOMENTS, help="Detail that was appended before this time; UTC if it says nothing else.")],
+    truthcore: Annotated[str | None, typer.Option(help="URL of one TruthCore; by default all of CONTROLPLANE_TRUTHCORE_URLS.")] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Move old progress, log lines and heartbeats out of TruthCore's database into Parquet beside it; every answer stays what it was."""
+    import httpx
+
+    from controlplane.api.snapshots import ArchiveAnswer
+    from controlplane.cli import show
+    from controlplane.cli.finding import found_settings
+    from controlplane.tls import client_context
+    from controlplane.truthcore_projector.snapshots import REQUEST_SECONDS
+
+    chosen = found_settings()
+    urls = [url.strip().rstrip("/") for url in (truthcore or chosen.truthcore_urls).split(",")]
+    moment = before if before.tzinfo else before.replace(tzinfo=UTC)
+    said: list[dict[str, Any]] = []
+    with httpx.Client(timeout=REQUEST_SECONDS, verify=client_context(chosen.tls) if chosen.tls else True) as client:
+        for url in urls:
+            try:
+                answer = client.post(f"{url}/v1/archive", json={"before": moment.isoformat()}).raise_for_status()
+                said.append(
+                    {"truthcore": url, **ArchiveAnswer.model_validate_json(answer.content).model_dump(mode="json")}
+                )
+            except (httpx.HTTPError, ValueError) as error:
+                fail(f"Expected {url} to archive, but: {error}", as_json=as_json)
+    show.output({"archived": said}, as_json, _print_archived)
+
+
+def _print_archived(said: dict[str, Any]) -> None:
+    from controlplane.cli import show
+
+    for one in said["archived"]:
+        size = sum(file["size_bytes"] for file in one["files"])
+        show.console.print(
+            f"{one['truthcore']}: [bold]{one['rows']:,}[/] rows in {len(one['files'])} files, {size:,} bytes, in {one['folder']}."
+        )
+
+
 def rebuild(
     wait: Annotated[float, typer.Option(min=0.0, help="Seconds to wait for TruthCore to switch.")] = 30.0,
     as_json: Json = False,
@@ -73,6 +117,7 @@ def rebuild(
     from controlplane.cli.audit import log_connection, with_progress
     from controlplane.log.connection import LogUnavailable, LogUnconfigured
     from controlplane.settings import settings
+    from controlplane.truthcore_projector.archive import ArchiveDamaged
     from controlplane.truthcore_projector.rebuilding import ready_file, rebuild_beside
     from controlplane.truthcore_projector.shards import shard_of
 
@@ -89,7 +134,7 @@ def rebuild(
     try:
         connection = log_connection()
         records = with_progress("rebuilding", as_json, lambda told: rebuild_beside(connection, file, told))
-    except (LogUnavailable, LogUnconfigured, duckdb.IOException) as error:
+    except (LogUnavailable, LogUnconfigured, ArchiveDamaged, duckdb.IOException) as error:
         fail(str(error), as_json=as_json)
     give_up_at = time.monotonic() + wait
     while ready_file(file).exists() and time.monotonic() < give_up_at:

@@ -28,6 +28,10 @@ def verdict(found: Any) -> None:
         else "[red]The projection differs from the log.[/]"
     )
     console.print(f"{words} {found.records:,} records folded again in {found.seconds:.1f} s ({rate:,.0f}/s).")
+    if found.archived_records:
+        console.print(
+            f"[dim]{found.archived_records:,} records are no longer in the log: they are from the archive, whose files are what its manifest says.[/]"
+        )
     if found.snapshot_records:
         console.print(
             f"[dim]On from a snapshot of {found.snapshot_records:,} records, which is what its manifest says.[/]"

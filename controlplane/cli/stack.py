@@ -26,6 +26,9 @@ from controlplane.settings import Settings, TlsFiles
 from controlplane.tls import client_context
 
 PROBE_SECONDS: Final = 2.0
+READY_SECONDS: Final = 60.0
+COPIED_SECONDS: Final = 600.0
+"""A TruthCore that begins with a copy of another's file answers when it has read all of it."""
 LET_IN_WITHIN_SECONDS: Final = 60.0
 LET_IN_AGAIN_SECONDS: Final = 0.2
 STORE_USERS: Final = (ADMIN, *(user.name for user in store_users()))
@@ -198,24 +201,40 @@ class SystemStack:
             name: f"{scheme}://{settings.truthcore_host}:{port}" for name, port in zip(names, ports, strict=True)
         }
         self.truthcore_url = self.truthcore_urls[names[0]]
-        for number, (name, port) in enumerate(zip(names, ports, strict=True)):
+        part = (
+            f"-of-{self._shards}" if self._shards > 1 else ""
+        )  # Another number of shards folds the log into other files.
+        files = {name: self._data_dir / f"{name}{part}.duckdb" for name in names}
+        if not part and settings.truthcore_database is not None:
+            files["truthcore"] = settings.truthcore_database
+        shards = {name: number % self._shards for number, name in enumerate(names)}
+        begun = {shards[name] for name in names if files[name].exists()}
+        new = [name for name in names if not files[name].exists() and shards[name] in begun]
+        # Those that have a file answer first: a new one of the same shard begins with a copy of theirs, and folds only the tail.
+        for name, port in sorted(zip(names, ports, strict=True), key=lambda one: one[0] in new):
             variables = {
                 "CONTROLPLANE_TRUTHCORE_PORT": str(port), "CONTROLPLANE_TRUTHCORE_NAME": name,
-                "CONTROLPLANE_TRUTHCORE_SHARD": f"{number % self._shards}/{self._shards}",
+                "CONTROLPLANE_TRUTHCORE_SHARD": f"{shards[name]}/{self._shards}", "CONTROLPLANE_TRUTHCORE_DATABASE": str(files[name]),
             }  # fmt: skip
-            part = f"-of-{self._shards}" if self._shards > 1 else ""
-            if number or part:  # Another number of shards folds the log into other files.
-                variables["CONTROLPLANE_TRUTHCORE_DATABASE"] = str(self._data_dir / f"{name}{part}.duckdb")
-            self._service(name, variables, f"{self.truthcore_urls[name]}/health/live")
+            if name in new:
+                self.embedded.supervisor.wait_ready()
+                variables["CONTROLPLANE_TRUTHCORE_SNAPSHOT"] = settings.truthcore_snapshot or "peers"
+            within = COPIED_SECONDS if name in new else READY_SECONDS
+            self._service(name, variables, f"{self.truthcore_urls[name]}/health/live", within)
 
-    def _service(self, name: str, variables: Mapping[str, str], url: str) -> None:
+    def _service(
+        self, name: str, variables: Mapping[str, str], url: str, within_seconds: float = READY_SECONDS
+    ) -> None:
         argv = [sys.executable, "-m", "controlplane.cli.main", "service", name.partition("-")[0]]
-        self.services[name] = self._add(name, argv, name.partition("-")[0], variables, url)
+        self.services[name] = self._add(name, argv, name.partition("-")[0], variables, url, within_seconds)
 
-    def _add(self, name: str, argv: list[str], identity: str, variables: Mapping[str, str], url: str | None) -> Child:
+    def _add(
+        self, name: str, argv: list[str], identity: str, variables: Mapping[str, str], url: str | None,
+        within_seconds: float = READY_SECONDS,
+    ) -> Child:  # fmt: skip
         probe = (lambda: answers(url, self.tls())) if url else (lambda: None)
         environment = {**self.environment(identity), **variables, "PYTHONPATH": _python_path()}
-        return self.embedded.supervisor.add(name, argv, environment, ready=probe)
+        return self.embedded.supervisor.add(name, argv, environment, ready=probe, ready_within_seconds=within_seconds)
 
     def add_runner(self, name: str, place: str, *, slots: int | None = None) -> Child:
         """Start a runner process beside the services."""

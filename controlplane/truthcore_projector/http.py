@@ -8,11 +8,13 @@ from fastapi.responses import Response
 
 from controlplane import __version__
 from controlplane.api import models
-from controlplane.api.problems import add_problem_handlers, refused
+from controlplane.api.problems import add_problem_handlers, problem_response, refused
+from controlplane.events.errors import envelope
 from controlplane.telemetry.health import Check, health_routes, process_metrics
 from controlplane.telemetry.requests import FRAMEWORKS_OWN, Measured, RequestMeasures
 from controlplane.truthcore_projector import queries
 from controlplane.truthcore_projector.answering import Answering
+from controlplane.truthcore_projector.archive import ArchiveDamaged
 from controlplane.truthcore_projector.asking import (
     Asked,
     AsOfText,
@@ -26,6 +28,7 @@ from controlplane.truthcore_projector.asking import (
 from controlplane.truthcore_projector.cursors import Cursor
 from controlplane.truthcore_projector.formats import AS_TABLES, Format, table_response, wanted_format
 from controlplane.truthcore_projector.http_activity import add_activity
+from controlplane.truthcore_projector.http_archive import add_archive
 from controlplane.truthcore_projector.http_audit import add_audit
 from controlplane.truthcore_projector.http_feed import add_feed
 from controlplane.truthcore_projector.http_lineage import add_lineage
@@ -54,6 +57,7 @@ def create_app(
     """Return TruthCore's HTTP interface."""
     app = FastAPI(title="TruthCore", version=__version__, openapi_url=None, telemetry=FRAMEWORKS_OWN)
     add_problem_handlers(app)
+    app.add_exception_handler(ArchiveDamaged, _on_damage)
     app.add_middleware(TenantsOfRequest)
 
     asked = Answering(store, projector, peers)
@@ -65,16 +69,21 @@ def create_app(
     add_feed(app, asked, projector)
     add_truths(app, asked)
     add_lineage(app, asked)
-    add_audit(app, asked, projector)
+    add_audit(app, asked, projector, store)
     _add_sql(app, asked)
     add_parts(app, store, projector)
     if snapshots is not None:
         add_snapshots(app, snapshots)
+        add_archive(app, store)
     metrics = process_metrics()
     ProjectionMeasures(metrics).watch(projector)
     app.add_middleware(Measured, measures=RequestMeasures(metrics))
     app.router.routes.extend(health_routes("truthcore", checks, metrics))
     return app
+
+
+async def _on_damage(request: Request, fault: Exception) -> Response:
+    return problem_response(envelope("content_corrupt", str(fault)), 500, request.url.path)
 
 
 def _add_jobs(app: FastAPI, asked: Asked) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 
+import anyio.to_thread
 from fastapi import FastAPI, Query
 
 from controlplane.api import models
@@ -12,10 +13,10 @@ from controlplane.truthcore_projector.comparison import between
 from controlplane.truthcore_projector.digest import digest
 from controlplane.truthcore_projector.moments import bounds
 from controlplane.truthcore_projector.projector import Projector
-from controlplane.truthcore_projector.store import positions_in
+from controlplane.truthcore_projector.store import Store, positions_in
 
 
-def add_audit(app: FastAPI, asked: Asked, projector: Projector) -> None:
+def add_audit(app: FastAPI, asked: Asked, projector: Projector, store: Store) -> None:
     """Give TruthCore its questions about the projection itself."""
 
     @app.get("/v1/audit/diff")
@@ -40,6 +41,7 @@ def add_audit(app: FastAPI, asked: Asked, projector: Projector) -> None:
             cut = {one: min(offset, ends.get(one, offset)) for one, offset in there.items()}
             return digest(cursor, cut), cut
 
+        await anyio.to_thread.run_sync(store.see_archive)
         (tables, cut), reflects = await asked(min_position, wait_seconds, work)
         shown = reflects.model_copy(update={"positions": projector.reflects(cut).positions}) if known else reflects
         return models.DigestAnswer(tables=tables, reflects=shown)

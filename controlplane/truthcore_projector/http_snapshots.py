@@ -18,9 +18,11 @@ def add_snapshots(app: FastAPI, snapshots: Snapshots) -> None:
     async def manifest(max_age_seconds: Annotated[float, Query(ge=0, le=86_400)] = 60.0) -> SnapshotManifest:
         return await anyio.to_thread.run_sync(snapshots.newest, max_age_seconds)
 
-    @app.get("/v1/snapshot/{sha256}")
-    async def content(sha256: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]) -> FileResponse:
-        file = snapshots.file(sha256)
+    @app.get("/v1/snapshot/{name}")
+    async def content(
+        name: Annotated[str, Path(pattern=r"^([0-9a-f]{64}\.duckdb|[a-z_]+-[0-9a-f]{64}\.parquet)$")],
+    ) -> FileResponse:
+        file = snapshots.file(name)
         if not file.is_file():
-            raise refused("not_found", f"Expected a snapshot {sha256}, but it is not kept any more.", found=sha256)
-        return FileResponse(file, media_type="application/vnd.duckdb")
+            raise refused("not_found", f"Expected {name} of a snapshot, but it is not kept any more.", found=name)
+        return FileResponse(file, media_type="application/octet-stream")

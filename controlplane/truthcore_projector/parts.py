@@ -75,6 +75,9 @@ class _Open:
 
     def answer(self, body: bytes) -> bytes:
         query, parameters = read_statement(body)
+        statements = self.cursor.extract_statements(query)
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            raise refused("request_invalid", f"Expected one SELECT, but found {query[:200]!r}.")
         with self._lock:
             return table_bytes(Snapshot(self.cursor).table(query, parameters))
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from controlplane.log.connection import LogConnection
+from controlplane.truthcore_projector.archive import MANIFEST, archive_folder
+from controlplane.truthcore_projector.archiving import take_up
 from controlplane.truthcore_projector.fold import Progress, fold
-from controlplane.truthcore_projector.store import Store
+from controlplane.truthcore_projector.store import LayoutDiffers, Store
 from controlplane.truthcore_projector.worlds import ends_at
 
 TAIL_RECORDS: Final = 10_000
@@ -31,16 +33,22 @@ def ready_file(file: Path) -> Path:
 async def rebuild_beside(connection: LogConnection, file: Path, progress: Progress | None = None) -> int:
     """Fold the log from the beginning into FILE.next while FILE answers, and say that it is ready; returns how many records that took.
 
-    1. The log is folded, and again what was written meanwhile, until that is little. A crash: the same call goes on where it was.
+    1. The log is folded, and again what was written meanwhile, until that is little; what the log no longer has is taken from FILE's archive.
+    A crash: the same call goes on where it was.
     2. FILE.ready is made. From here on whoever owns FILE switches.
 
     Raises:
         duckdb.IOException: another process rebuilds.
+        HistoryGone: neither the log nor the archive has all records.
+        ArchiveDamaged: a file of the archive is not the one that it names.
         LogUnavailable: the log does not give the range.
     """
     # Step 1.
+    _forget_unless_ours(next_file(file))
+    archive = archive_folder(file)
+    ends = await ends_at(connection, None)
+    done = await take_up(connection, next_file(file), ends, archive if (archive / MANIFEST).exists() else None)
     store = Store(next_file(file), bulk=True)
-    done = 0
     try:
         while True:
             more = await fold(connection, store, await ends_at(connection, None), progress)
@@ -52,6 +60,29 @@ async def rebuild_beside(connection: LogConnection, file: Path, progress: Progre
     # Step 2.
     ready_file(file).touch()
     return done
+
+
+def _forget_unless_ours(file: Path) -> None:
+    """Remove what a rebuild of another release left; one of this release goes on."""
+    try:
+        Store(file, bulk=True).close()
+    except LayoutDiffers:
+        file.with_name(f"{file.name}.wal").unlink(missing_ok=True)
+        file.unlink()
+
+
+def set_aside(file: Path) -> Path:
+    """Give a projection of another layout another name, so that one can be folded anew under its own; returns the name.
+
+    1. Its write-ahead log goes: it must not be applied to another file. A crash: the file lacks its last transactions, and whoever goes back to it
+    reads them again from its positions. 2. The file moves, over one that was set aside before.
+    """
+    aside = file.with_name(f"{file.name}.other-layout")
+    # Step 1.
+    file.with_name(f"{file.name}.wal").unlink(missing_ok=True)
+    # Step 2.
+    os.replace(file, aside)
+    return aside
 
 
 def switch(file: Path) -> bool:

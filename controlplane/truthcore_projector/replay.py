@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import msgspec
 
 from controlplane.api.models import DigestAnswer, TableDigest
 from controlplane.log.connection import LogConnection
 from controlplane.log.positions import Partition
+from controlplane.truthcore_projector.archive import reading
 from controlplane.truthcore_projector.findings import Finding, findings
 from controlplane.truthcore_projector.fold import Progress, fold
 from controlplane.truthcore_projector.store import Store
@@ -31,6 +31,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     tables: list[dict[str, Any]]
     findings: list[Finding] = []
     snapshot_records: int = 0
+    archived_records: int = 0
+    """Taken from an archive, because the log no longer has them; held to the digests of its manifest, not to the log."""
     fingerprint: str = ""
     """Of the manifest of what was folded: what an audit that goes on from it may be held to."""
 
@@ -58,15 +60,17 @@ def positions_of(answer: DigestAnswer) -> dict[Partition, int]:
 
 async def verify(
     connection: LogConnection, live: DigestAnswer, progress: Progress | None = None, *, snapshot: Path | None = None,
-    fingerprint: str | None = None, keep: Path | None = None,
+    fingerprint: str | None = None, keep: Path | None = None, archive: Path | None = None,
 ) -> Verdict:  # fmt: skip
     """Fold the log again up to what a live projection reflects, compare the digest of every table, and look for broken guarantees.
 
     From offset 0, or on from a snapshot: a file of `write_world` whose rows are first held to its manifest, and that to a fingerprint.
-    With `keep` what was folded stays there, as the snapshot of the next audit.
+    What the log no longer has is taken from an archive, if one is named. With `keep` what was folded stays there, as the snapshot of the next audit.
 
     Raises:
         WorldInvalid: the snapshot is not what its manifest says, or it is ahead of the live projection.
+        HistoryGone: neither the log nor the archive has all of the range.
+        ArchiveDamaged: a file of the archive is not the one that it names.
         LogUnavailable: the log does not give the range.
     """
     until = positions_of(live)
@@ -75,8 +79,8 @@ async def verify(
         begun = 0
         if snapshot is not None:
             begun = await asyncio.to_thread(_taken_up, snapshot, fingerprint, file, until)
-        made = await write_world(connection, until, file, progress)
-        with duckdb.connect(str(file), read_only=True) as database:
+        made = await write_world(connection, until, file, progress, archive)
+        with reading(file) as database:
             found = await asyncio.to_thread(findings, database, await ends_at(connection, None))
     again = {name: (rows, one) for name, rows, one in made.manifest.tables}
     compared = [
@@ -89,7 +93,7 @@ async def verify(
     agrees = all(one["agrees"] for one in compared) and len(compared) == len(again)
     return Verdict(
         agrees=agrees, records=made.records, seconds=made.seconds, tables=compared, findings=found, snapshot_records=begun,
-        fingerprint=made.manifest.fingerprint,
+        archived_records=made.archived_records, fingerprint=made.manifest.fingerprint,
     )  # fmt: skip
 
 

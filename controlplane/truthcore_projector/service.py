@@ -19,13 +19,14 @@ from controlplane.settings import Settings
 from controlplane.telemetry.health import Dependency, State
 from controlplane.telemetry.logs import configure_logging
 from controlplane.tls import client_context
+from controlplane.truthcore_projector.archiving import archive_by_itself
 from controlplane.truthcore_projector.http import create_app
 from controlplane.truthcore_projector.peers import Peers
 from controlplane.truthcore_projector.projector import Projector
-from controlplane.truthcore_projector.rebuilding import switch, until_ready
+from controlplane.truthcore_projector.rebuilding import set_aside, switch, until_ready
 from controlplane.truthcore_projector.shards import Shard, shard_of
 from controlplane.truthcore_projector.snapshots import Snapshots, begin
-from controlplane.truthcore_projector.store import Store
+from controlplane.truthcore_projector.store import LayoutDiffers, Store
 
 AGAIN_SECONDS = 1.0
 ASKED_BY = (Service.GATEWAY, Service.TRUTHCORE, Service.AUDITOR, ADMIN)
@@ -68,6 +69,18 @@ def _prepare(settings: Settings, file: Path, shard: Shard, urls: list[str], veri
             logger.info("Begins with a snapshot of %s: %d records need not be folded.", begun.made_by, records)
 
 
+def _opened(settings: Settings, file: Path, shard: Shard, urls: list[str], verify: ssl.SSLContext | bool) -> Store:
+    """Open the database; one of a release that kept its rows in another way is set aside, and another begun."""
+    _prepare(settings, file, shard, urls, verify)
+    try:
+        return Store(file, shard=shard)
+    except LayoutDiffers as error:
+        aside = set_aside(file)
+        logger.warning("%s It is done now; the other file is kept as %s until you remove it.", error, aside)
+    _prepare(settings, file, shard, urls, verify)
+    return Store(file, shard=shard)
+
+
 async def _answer(
     settings: Settings, connection: LogConnection, file: Path, counts: dict[str, int], stop: asyncio.Event
 ) -> bool:
@@ -75,8 +88,7 @@ async def _answer(
     shard = shard_of(settings.truthcore_shard)
     urls = [url.strip().rstrip("/") for url in settings.truthcore_urls.split(",")]
     verify = client_context(settings.tls) if settings.tls else True
-    await asyncio.to_thread(_prepare, settings, file, shard, urls, verify)
-    store = Store(file, shard=shard)
+    store = await asyncio.to_thread(_opened, settings, file, shard, urls, verify)
     snapshots = Snapshots(store, file.with_name(f"{file.name}.snapshots"), settings.truthcore_name)
     projector = Projector(connection, store, counts, shard=shard, name=settings.truthcore_name)
     directory = Directory(urls, verify)
@@ -96,6 +108,8 @@ async def _answer(
             asyncio.create_task(stop.wait()),
             switching,
         ]
+        if settings.truthcore_archive_days is not None:
+            tasks.append(asyncio.create_task(archive_by_itself(store, settings.truthcore_archive_days)))
         if peers is not None:
             tasks.append(asyncio.create_task(directory.follow()))
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

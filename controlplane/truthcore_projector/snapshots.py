@@ -3,7 +3,6 @@
 A snapshot is believed when its bytes have the SHA-256, and its rows the digests, that its manifest names.
 """
 
-import hashlib
 import logging
 import os
 import ssl
@@ -20,10 +19,19 @@ import httpx
 from pydantic import ValidationError
 
 from controlplane.api.replicas import Standing
-from controlplane.api.snapshots import SnapshotManifest
+from controlplane.api.snapshots import SnapshotFile, SnapshotManifest
+from controlplane.truthcore_projector.archive import (
+    ArchiveDamaged,
+    archive_folder,
+    archived,
+    intact,
+    reading,
+    sha256_of,
+)
 from controlplane.truthcore_projector.digest import digest
 from controlplane.truthcore_projector.shards import Shard
 from controlplane.truthcore_projector.store import Store, positions_in
+from controlplane.truthcore_projector.tables import LAYOUT
 
 LATEST: Final = "latest.json"
 PIECE_BYTES: Final = 4 * 1024 * 1024
@@ -38,19 +46,20 @@ class SnapshotInvalid(ValueError):
     """Expected a snapshot as its manifest describes it, but found another."""
 
 
-def examined(file: Path, name: str) -> SnapshotManifest:
-    """Return the manifest of a copy, from the copy itself.
+def examined(file: Path, name: str, archive: Path) -> SnapshotManifest:
+    """Return the manifest of a copy and the archive that belongs to it, from both themselves.
 
     Raises:
-        SnapshotInvalid: it is not a TruthCore's file.
+        SnapshotInvalid: it is not a TruthCore's file, or the archive is not the one that it names.
     """
     try:
-        with duckdb.connect(str(file), read_only=True) as database:
-            database.execute("SET TimeZone = 'UTC'")
+        with reading(file, archive) as database:
+            files = archived(database)
+            intact(files, archive)
             shard = database.execute("SELECT number, of FROM shard").fetchone()
             positions = positions_in(database)
             tables = digest(database, positions)
-    except duckdb.Error as error:
+    except (duckdb.Error, ArchiveDamaged) as error:
         raise SnapshotInvalid(f"Expected a TruthCore's database, but: {str(error)[:300]}") from error
     if shard is None:
         raise SnapshotInvalid("Expected a database that says which shard it holds, but it does not.")
@@ -58,15 +67,9 @@ def examined(file: Path, name: str) -> SnapshotManifest:
     for (topic, partition), offset in sorted(positions.items()):
         by_topic.setdefault(topic, {})[partition] = offset
     return SnapshotManifest(
-        shard=shard[0], shards=shard[1], positions=by_topic, tables=tables, sha256=sha256_of(file), size_bytes=file.stat().st_size,
+        layout=LAYOUT, archive=[SnapshotFile(name=one.name, sha256=one.sha256, size_bytes=one.size_bytes) for one in files], shard=shard[0], shards=shard[1], positions=by_topic, tables=tables, sha256=sha256_of(file), size_bytes=file.stat().st_size,
         made_by=name, made_at=datetime.now(UTC),
     )  # fmt: skip
-
-
-def sha256_of(file: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 class Snapshots:
@@ -94,23 +97,23 @@ class Snapshots:
             # Step 1.
             copy = self._folder / f"{uuid4()}.part"
             self._store.copy_to(copy)
-            made = examined(copy, self._name)
+            made = examined(copy, self._name, self._store.archive)
             # Step 2.
-            copy.rename(self.file(made.sha256))
+            copy.rename(self.file(made.file))
             for other in self._folder.iterdir():
-                if other.name != f"{made.sha256}.duckdb":
+                if other.name != made.file:
                     other.unlink()
             self._newest = made
             return made
 
-    def file(self, sha256: str) -> Path:
-        """Return where the snapshot with this content is, if there is one."""
-        return self._folder / f"{sha256}.duckdb"
+    def file(self, name: str) -> Path:
+        """Return where a file that a manifest names is, if it is still there."""
+        return (self._folder if name.endswith(".duckdb") else self._store.archive) / name
 
 
-# Where a snapshot comes from: its manifest, and its bytes.
+# Where a snapshot comes from: its manifest, and the bytes of a file that it names.
 
-Source = tuple[SnapshotManifest, Callable[[], Iterator[bytes]]]
+Source = tuple[SnapshotManifest, Callable[[str], Iterator[bytes]]]
 
 
 def from_peer(client: httpx.Client, url: str) -> Source:
@@ -123,8 +126,8 @@ def from_peer(client: httpx.Client, url: str) -> Source:
     answer = client.get(f"{url}/v1/snapshot").raise_for_status()
     manifest = read_manifest(answer.content)
 
-    def pieces() -> Iterator[bytes]:
-        with client.stream("GET", f"{url}/v1/snapshot/{manifest.sha256}") as body:
+    def pieces(name: str) -> Iterator[bytes]:
+        with client.stream("GET", f"{url}/v1/snapshot/{name}") as body:
             yield from body.raise_for_status().iter_bytes(PIECE_BYTES)
 
     return manifest, pieces
@@ -141,8 +144,8 @@ def from_folder(url: str, shard: Shard) -> Source:
     place = f"{str(root).rstrip('/')}/{shard.number}-of-{shard.of}"
     manifest = read_manifest(files.cat_file(f"{place}/{LATEST}"))
 
-    def pieces() -> Iterator[bytes]:
-        with files.open(f"{place}/{manifest.sha256}.duckdb", "rb") as opened:
+    def pieces(name: str) -> Iterator[bytes]:
+        with files.open(f"{place}/{name}", "rb") as opened:
             while piece := opened.read(PIECE_BYTES):
                 yield piece
 
@@ -152,20 +155,22 @@ def from_folder(url: str, shard: Shard) -> Source:
 def publish(source: Source, url: str) -> str:
     """Put a snapshot into a folder at an fsspec URL, as its newest; returns where its file is.
 
-    1. The file. A crash: a file that nothing names. 2. The manifest that names it.
+    1. The files; of the archive, those that no earlier snapshot put there. A crash: files that nothing names. 2. The manifest that names them.
     """
     manifest, pieces = source
     files, root = fsspec.core.url_to_fs(url)
     place = f"{str(root).rstrip('/')}/{manifest.shard}-of-{manifest.shards}"
     files.makedirs(place, exist_ok=True)
-    file = f"{place}/{manifest.sha256}.duckdb"
     # Step 1.
-    with files.open(file, "wb") as opened:
-        for piece in pieces():
-            opened.write(piece)
+    there = {one["name"].rsplit("/", 1)[-1]: one["size"] for one in files.ls(place, detail=True)}
+    missing = [one.name for one in manifest.archive if there.get(one.name) != one.size_bytes]
+    for name in (*missing, manifest.file):
+        with files.open(f"{place}/{name}", "wb") as opened:
+            for piece in pieces(name):
+                opened.write(piece)
     # Step 2.
     files.pipe_file(f"{place}/{LATEST}", manifest.model_dump_json(indent=1).encode())
-    return file
+    return f"{place}/{manifest.file}"
 
 
 def read_manifest(content: bytes) -> SnapshotManifest:
@@ -183,6 +188,9 @@ def read_manifest(content: bytes) -> SnapshotManifest:
 def fetch(source: Source, file: Path, shard: Shard) -> SnapshotManifest:
     """Put a snapshot where a shard's database is to be, once its bytes and its rows are what the manifest says.
 
+    1. The archive, file by file, under the names of their content. A crash: what is there is not fetched again. 2. The database. A crash: as
+    before. 3. It gets its name.
+
     Raises:
         SnapshotInvalid: they are not, or it is another shard's.
         httpx.HTTPError: the peer went away.
@@ -193,25 +201,45 @@ def fetch(source: Source, file: Path, shard: Shard) -> SnapshotManifest:
         raise SnapshotInvalid(
             f"Expected a snapshot of shard {shard}, but found one of {manifest.shard}/{manifest.shards}."
         )
-    part = file.with_name(f"{file.name}.part")
+    if manifest.layout != LAYOUT:
+        raise SnapshotInvalid(f"Expected a snapshot of layout {LAYOUT}, but found {manifest.layout}.")
+    # Step 1.
+    archive = archive_folder(file)
+    for one in manifest.archive:
+        archive.mkdir(exist_ok=True)
+        if not (archive / one.name).exists():
+            part = _fetched(pieces, one.name, one.sha256, archive / f"{one.name}.part")
+            part.rename(archive / one.name)
+    # Step 2.
+    part = _fetched(pieces, manifest.file, manifest.sha256, file.with_name(f"{file.name}.part"))
     try:
-        with part.open("wb") as opened:
-            for piece in pieces():
-                opened.write(piece)
-            opened.flush()
-            os.fsync(opened.fileno())
-        if (found := sha256_of(part)) != manifest.sha256:
-            raise SnapshotInvalid(f"Expected a snapshot with SHA-256 {manifest.sha256}, but found {found}.")
-        here = examined(part, manifest.made_by)
+        here = examined(part, manifest.made_by, archive)
         if (here.tables, here.positions) != (manifest.tables, manifest.positions):
             differing = [one.table for one, other in zip(here.tables, manifest.tables, strict=False) if one != other]
             raise SnapshotInvalid(
                 f"Expected the digests of the manifest, but found others of: {', '.join(differing) or 'tables'}."
             )
+        # Step 3.
         part.rename(file)
     finally:
         part.unlink(missing_ok=True)
     return manifest
+
+
+def _fetched(pieces: Callable[[str], Iterator[bytes]], name: str, sha256: str, part: Path) -> Path:
+    """Write the bytes of a file under a name that is not yet its own; returns where."""
+    try:
+        with part.open("wb") as opened:
+            for piece in pieces(name):
+                opened.write(piece)
+            opened.flush()
+            os.fsync(opened.fileno())
+        if (found := sha256_of(part)) != sha256:
+            raise SnapshotInvalid(f"Expected {name} with SHA-256 {sha256}, but found {found}.")
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return part
 
 
 def begin(

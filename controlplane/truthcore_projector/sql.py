@@ -22,7 +22,7 @@ from controlplane.log.positions import Partition
 from controlplane.truthcore_projector.cursors import Cursor, Gathered, tuples
 from controlplane.truthcore_projector.past import world
 from controlplane.truthcore_projector.store import Store, positions_in
-from controlplane.truthcore_projector.tables import TABLES
+from controlplane.truthcore_projector.tables import TABLES, stored
 from controlplane.truthcore_projector.visibility import TENANTS, check_reach
 
 SQL_SECONDS: Final = 10.0
@@ -135,7 +135,8 @@ def _named(database: duckdb.DuckDBPyConnection, text: str) -> set[str]:
     words = {word.lower() for word in re.findall(r"\w+", text)}
     views = {row[0] for row in database.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()}
     through = {name for view in views & words for name in database.get_table_names(f'SELECT * FROM "{view}"')}
-    return (words | through) & {*TABLES, "positions"}
+    named = {name: name for name in (*TABLES, "positions")} | {stored(name): name for name in TABLES}
+    return {named[name] for name in words | through if name in named}
 
 
 def _bring(cursor: Gathered, together: Store, name: str) -> None:
@@ -161,7 +162,7 @@ def _bring(cursor: Gathered, together: Store, name: str) -> None:
         parts = cursor.tables(f"SELECT * FROM {name}")
     for part in parts:
         together.connection.register("part", part)
-        together.connection.execute(f"INSERT INTO {name} SELECT * FROM part")
+        together.connection.execute(f"INSERT INTO {stored(name)} SELECT * FROM part")
         together.connection.unregister("part")
 
 

@@ -11,10 +11,20 @@ import duckdb
 import pyarrow as pa
 
 from controlplane.log.positions import Partition
+from controlplane.truthcore_projector.archive import (
+    ARCHIVES,
+    archive_folder,
+    archived,
+    as_view,
+    intact,
+    present,
+    text,
+    write_manifest,
+)
 from controlplane.truthcore_projector.cursors import Cursor, tuples
 from controlplane.truthcore_projector.decode import COORDINATES, Decoded, Refused
 from controlplane.truthcore_projector.shards import WHOLE_LOG, Shard
-from controlplane.truthcore_projector.tables import EVENT_COLUMNS, POSITIONS, ROWS, TABLES
+from controlplane.truthcore_projector.tables import DETAIL, EVENT_COLUMNS, LAYOUT, POSITIONS, ROWS, TABLES, stored
 from controlplane.truthcore_projector.views import VIEWS
 from controlplane.truthcore_projector.visibility import restrict
 
@@ -41,6 +51,10 @@ class ShardDiffers(ValueError):
     """A database holds another part of the log than the one it is opened for."""
 
 
+class LayoutDiffers(ValueError):
+    """A database is of a release that keeps its rows in another way; it is folded anew, never converted."""
+
+
 class Store:
     """One DuckDB file, written by one thread; queries take a cursor of their own."""
 
@@ -50,36 +64,73 @@ class Store:
         Raises:
             duckdb.IOException: another process owns the file.
             ShardDiffers: it holds another part of the log.
+            LayoutDiffers: it is of a release that keeps rows in another way.
+            ArchiveDamaged: a file that it names is missing.
         """
         self._file = Path(file)
+        self.archive = archive_folder(self._file)
+        """Folder of the files that hold what left the database."""
         self._writing = Lock()
+        self.archiving = Lock()
         self.connection = duckdb.connect(str(file))
+        try:
+            self._open(bulk, shard)
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def _open(self, bulk: bool, shard: Shard) -> None:
+        self._hold_layout()
         self.connection.execute(f"SET memory_limit = '{BULK_MEMORY_LIMIT if bulk else MEMORY_LIMIT}'")
         if bulk:
             self.connection.execute(f"SET threads = {BULK_THREADS}")
             self.connection.execute(f"SET checkpoint_threshold = '{BULK_CHECKPOINT}'")
         self.connection.execute("SET TimeZone = 'UTC'")
         self.connection.execute(POSITIONS)
-        self._keep(shard, file)
+        self._keep(shard)
         for name, columns in TABLES.items():
-            self.connection.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns.replace(*WHOLE_RECORDS)})")
+            self.connection.execute(f"CREATE TABLE IF NOT EXISTS {stored(name)} ({columns.replace(*WHOLE_RECORDS)})")
+        self._open_archive()
         for view in VIEWS:
             self.connection.execute(view)
         self.connection.execute("SET enable_external_access = false")
         self.connection.execute("SET lock_configuration = true")
 
-    def _keep(self, shard: Shard, file: Path | str) -> None:
-        """Write into an empty database which part of the log it holds; a file from before there were shards holds the whole."""
+    def _hold_layout(self) -> None:
+        """Write into an empty database how it keeps its rows; one that has some is of this layout or is refused."""
+        query = "SELECT table_name FROM duckdb_tables() WHERE table_name IN ('layout', 'positions')"
+        there = {name for (name,) in self.connection.execute(query).fetchall()}
+        if not there:
+            self.connection.execute(f"CREATE TABLE layout AS SELECT '{LAYOUT}' AS layout")
+            return
+        (found,) = self.connection.execute("FROM layout").fetchall()[0] if "layout" in there else ("an earlier one",)
+        if found != LAYOUT:
+            raise LayoutDiffers(
+                f"Expected {self._file} to have the layout {LAYOUT}, but it has {found}: fold the log again."
+            )
+
+    def _open_archive(self) -> None:
+        """See that all of the archive is there, and put the rows of both together in views."""
+        self.connection.execute(ARCHIVES)
+        files = archived(self.connection)
+        present(files, self.archive)
+        for table in DETAIL:
+            self.connection.execute(as_view(table, files, self.archive))
+        if files:
+            write_manifest(files, self.archive)
+        if str(self._file) != ":memory:":
+            self.connection.execute(f"SET allowed_directories = [{text(self.archive)}]")
+
+    def _keep(self, shard: Shard) -> None:
+        """Write into an empty database which part of the log it holds."""
         self.connection.execute("CREATE TABLE IF NOT EXISTS shard (number INTEGER, of INTEGER)")
         known = self.connection.execute("SELECT number, of FROM shard").fetchone()
         if known is None:
-            begun = self.connection.execute("SELECT count(*) > 0 FROM positions").fetchone()
-            known = (0, 1) if begun and begun[0] else (shard.number, shard.of)
+            known = (shard.number, shard.of)
             self.connection.execute("INSERT INTO shard VALUES (?, ?)", known)
         if known != (shard.number, shard.of):
-            self.connection.close()
             raise ShardDiffers(
-                f"Expected {file} to hold shard {shard}, but it holds {known[0]}/{known[1]}: use another file, or remove it."
+                f"Expected {self._file} to hold shard {shard}, but it holds {known[0]}/{known[1]}: use another file, or remove it."
             )
 
     def close(self) -> None:
@@ -100,8 +151,19 @@ class Store:
             if tenants is not None:
                 restrict(cursor, tenants)
             yield cursor
+        except (duckdb.IOException, duckdb.InvalidInputException):
+            present(archived(self.connection), self.archive)  # Says more of a file that went away than the query can.
+            raise
         finally:
             cursor.close()
+
+    def see_archive(self) -> None:
+        """Read all of the archive.
+
+        Raises:
+            ArchiveDamaged: a file is missing, or has other bytes than those that were written.
+        """
+        intact(archived(self.connection), self.archive)
 
     def begin(self) -> None:
         """Begin a transaction for what `add` writes; it ends with `commit` or `rollback`."""
@@ -156,6 +218,10 @@ class Store:
                 self._insert(*ROWS[name], table)
         if decoded.refused:
             self._insert_refused(decoded.refused)
+        self.advance(positions)
+
+    def advance(self, positions: Mapping[Partition, int]) -> None:
+        """Say within the transaction that is open which positions the rows reflect with it."""
         self.connection.execute(
             "INSERT OR REPLACE INTO positions SELECT unnest(?::VARCHAR[]), unnest(?::INTEGER[]), unnest(?::BIGINT[])",
             [[one[0] for one in positions], [one[1] for one in positions], list(positions.values())],
@@ -163,7 +229,7 @@ class Store:
 
     def _insert(self, table: str, columns: str, batch: pa.Table) -> None:
         # Not as a registered view: the transaction would keep every batch until it ends.
-        self.connection.from_arrow(batch).project(columns).insert_into(table)
+        self.connection.from_arrow(batch).project(columns).insert_into(stored(table))
 
     def _insert_refused(self, refused: Sequence[Refused]) -> None:
         rows: list[tuple[Any, ...]] = [
@@ -171,7 +237,7 @@ class Store:
             for one in refused
         ]  # fmt: skip
         self.connection.executemany(
-            'INSERT INTO events (topic, partition, "offset", log_time, key, event_type, value)'
+            f'INSERT INTO {stored("events")} (topic, partition, "offset", log_time, key, event_type, value)'
             " VALUES (?, ?, ?, epoch_ms(?::BIGINT), ?, ?, ?)",
             rows,
         )

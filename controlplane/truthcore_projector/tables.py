@@ -5,7 +5,11 @@ where a run was interrupted. What is *current* (a job's phase, what is true) is 
 counts only within a partition.
 """
 
+import hashlib
+import json
 from typing import Final
+
+from controlplane.events.catalog import EVENT_TYPES
 
 PLACE: Final = 'topic VARCHAR, partition INTEGER, "offset" BIGINT, log_time TIMESTAMP'
 
@@ -47,6 +51,27 @@ TABLES: Final[dict[str, str]] = {
     ),
     "sources": f"{PLACE}, source VARCHAR, reliability DOUBLE, reason VARCHAR",
 }
+DETAIL_EVENTS: Final = ("AttemptProgressed", "JobLogged", "RunnerHeartbeat")
+"""Events that nothing is concluded from: what they say is of interest while it is new, and history afterwards."""
+DETAIL_TOPICS: Final = tuple(sorted({EVENT_TYPES[name].topic.name for name in DETAIL_EVENTS}))
+DETAIL: Final[dict[str, str]] = {
+    "events": f"event_type IN {DETAIL_EVENTS}",
+    "attempt_events": "stage = 'PROGRESSED'",
+    "job_logs": "true",
+    "runner_events": "kind = 'HEARTBEAT'",
+}
+"""The tables that hold rows of those events, and which rows these are: what may leave the database for the archive."""
+
+
+def stored(table: str) -> str:
+    """Return the name under which the database itself keeps a table's rows; of some the table is a view over these and the archive."""
+    return f"live_{table}" if table in DETAIL else table
+
+
+FORM: Final = 2
+"""Counts what the columns do not show: how the rows are kept."""
+LAYOUT: Final = hashlib.sha256(json.dumps([FORM, TABLES, DETAIL]).encode()).hexdigest()[:16]
+"""Names how a projection is kept: a file of another layout is folded anew, never converted."""
 POSITIONS: Final = "CREATE TABLE IF NOT EXISTS positions (topic VARCHAR, partition INTEGER, next_offset BIGINT, PRIMARY KEY (topic, partition))"
 
 _AT: Final = "_topic, _partition, _offset, _log_time"

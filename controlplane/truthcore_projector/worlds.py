@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Final
 
 import duckdb
 import msgspec
@@ -17,14 +16,13 @@ from controlplane.log.connection import LogConnection
 from controlplane.log.positions import Partition
 from controlplane.log.reader import LogReader
 from controlplane.log.topics import partition_counts
+from controlplane.truthcore_projector.archive import ArchiveDamaged, archive_folder, archived, intact, reading
+from controlplane.truthcore_projector.archiving import take_up
 from controlplane.truthcore_projector.digest import digest
 from controlplane.truthcore_projector.fold import Progress, fold
 from controlplane.truthcore_projector.moments import AsOf
 from controlplane.truthcore_projector.store import Store, positions_in
-from controlplane.truthcore_projector.tables import TABLES
-
-LAYOUT: Final = hashlib.sha256(json.dumps(TABLES).encode()).hexdigest()[:16]
-"""Names the tables' columns: a file of another layout cannot be folded on."""
+from controlplane.truthcore_projector.tables import LAYOUT
 
 
 class WorldInvalid(Exception):
@@ -82,10 +80,11 @@ def checked(file: Path, fingerprint: str | None = None) -> Manifest:
     if said.layout != LAYOUT:
         raise WorldInvalid(f"Expected a projection of layout {LAYOUT}, but {file} has {said.layout}: fold it again.")
     try:
-        with duckdb.connect(str(file), read_only=True) as database:
+        with reading(file) as database:
+            intact(archived(database), archive_folder(file))
             found = {(one.table, one.rows, one.digest) for one in digest(database, said.ends)}
             there = positions_in(database)
-    except duckdb.Error as error:
+    except (duckdb.Error, ArchiveDamaged) as error:
         raise WorldInvalid(f"Expected a projection in {file}, but: {str(error)[:300]}") from error
     if there != {one: end for one, end in said.ends.items() if end}:
         raise WorldInvalid(f"Expected {file} to reflect the positions of its manifest, but it reflects others.")
@@ -129,7 +128,7 @@ async def ends_at(connection: LogConnection, as_of: AsOf | None) -> dict[Partiti
 
 def digest_of(file: Path | str, until: Mapping[Partition, int]) -> list[TableDigest]:
     """Return the digests of a projection file that nobody has open, with all threads: a fold has one."""
-    with duckdb.connect(str(file), read_only=True) as database:
+    with reading(Path(file)) as database:
         return digest(database, until)
 
 
@@ -139,23 +138,31 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     manifest: Manifest
     records: int
     seconds: float
+    archived_records: int
+    """Records that the log no longer has, taken from an archive."""
 
 
 async def write_world(
-    connection: LogConnection, until: Mapping[Partition, int], file: Path, progress: Progress | None = None
-) -> World:
+    connection: LogConnection, until: Mapping[Partition, int], file: Path, progress: Progress | None = None, archive: Path | None = None
+) -> World:  # fmt: skip
     """Fold the log up to a position vector into a file, on from where it is, and write its manifest.
 
+    What the log no longer has is taken from an archive, if one is named.
+
     Raises:
+        HistoryGone: neither the log nor the archive has all of the range.
+        ArchiveDamaged: a file of the archive is not the one that it names.
         LogUnavailable: the log does not give the range.
     """
-    store = Store(file, bulk=True)
     started = time.perf_counter()
+    taken = await take_up(connection, file, until, archive)
+    store = Store(file, bulk=True)
     try:
         records = await fold(connection, store, until, progress)
     finally:
         store.close()
     tables = await asyncio.to_thread(digest_of, file, until)
     return World(
-        manifest=write_manifest(file, until, tables), records=records, seconds=round(time.perf_counter() - started, 3)
-    )
+        manifest=write_manifest(file, until, tables), records=records, archived_records=taken,
+        seconds=round(time.perf_counter() - started, 3),
+    )  # fmt: skip

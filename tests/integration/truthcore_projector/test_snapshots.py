@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from controlplane.api.snapshots import SnapshotManifest
+from controlplane.truthcore_projector.archive import sha256_of
 from controlplane.truthcore_projector.shards import WHOLE_LOG, Shard
 from controlplane.truthcore_projector.snapshots import (
     SnapshotInvalid,
@@ -20,7 +21,6 @@ from controlplane.truthcore_projector.snapshots import (
     from_folder,
     from_peer,
     publish,
-    sha256_of,
 )
 from controlplane.truthcore_projector.store import Store
 from tests.integration.truthcore_projector.test_service import Log, TruthCore, running
@@ -78,7 +78,7 @@ def store(tmp_path: Path) -> Any:
 def shelved(store: Store, tmp_path: Path) -> tuple[Snapshots, Source]:
     snapshots = Snapshots(store, tmp_path / "snapshots", "core")
     manifest = snapshots.newest(0)
-    return snapshots, (manifest, lambda: iter([snapshots.file(manifest.sha256).read_bytes()]))
+    return snapshots, (manifest, lambda name: iter([snapshots.file(name).read_bytes()]))
 
 
 def test_a_snapshot_is_reused_while_it_is_young_and_replaced_by_the_next(store: Store, tmp_path: Path) -> None:
@@ -100,10 +100,10 @@ def test_the_original_stays_locked_while_and_after_it_is_copied(store: Store, tm
 def changed_row(source: Source, tmp_path: Path) -> Source:
     """Return a snapshot with another row, whose manifest has the SHA-256 of the changed file."""
     file = tmp_path / "changed.duckdb"
-    file.write_bytes(b"".join(source[1]()))
+    file.write_bytes(b"".join(source[1](source[0].file)))
     with duckdb.connect(str(file)) as database:
         database.execute("UPDATE assertions SET subject = 't'")
-    return source[0].model_copy(update={"sha256": sha256_of(file)}), lambda: iter([file.read_bytes()])
+    return source[0].model_copy(update={"sha256": sha256_of(file)}), lambda name: iter([file.read_bytes()])
 
 
 def test_what_is_not_as_the_manifest_says_is_not_begun_with(store: Store, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_what_is_not_as_the_manifest_says_is_not_begun_with(store: Store, tmp_pa
     manifest, pieces = source
     new = tmp_path / "new.duckdb"
     cases: list[tuple[Source, Shard, str]] = [
-        ((manifest, lambda: iter([*pieces(), b"more"])), WHOLE_LOG, "Expected a snapshot with SHA-256"),
+        ((manifest, lambda name: iter([*pieces(name), b"more"])), WHOLE_LOG, "duckdb with SHA-256"),
         (
             changed_row(source, tmp_path),
             WHOLE_LOG,
@@ -144,4 +144,4 @@ def test_a_manifest_is_read_as_it_was_written(store: Store, tmp_path: Path) -> N
     manifest, pieces = from_folder((tmp_path / "shelf").as_uri(), WHOLE_LOG)
     assert manifest == source[0]
     assert isinstance(manifest, SnapshotManifest)
-    assert b"".join(pieces()) == b"".join(source[1]())
+    assert b"".join(pieces(manifest.file)) == b"".join(source[1](source[0].file))

@@ -12,7 +12,7 @@ from controlplane.truthcore_projector.decode import Decoder
 from controlplane.truthcore_projector.digest import digest
 from controlplane.truthcore_projector.export import COMMITS, STAGING, Export, ExportBusy, ExportInvalid, commits
 from controlplane.truthcore_projector.store import Store
-from controlplane.truthcore_projector.tables import TABLES
+from controlplane.truthcore_projector.tables import TABLES, stored
 from tests.golden.projection import ends
 from tests.golden.records import golden_log
 
@@ -59,7 +59,7 @@ def read_by_datafusion(folder: Path) -> Any:
         engine.register_parquet(table, str(folder / table), table_partition_cols=[("day", pa.string())])
         names = ", ".join(column.strip().split(" ")[0] for column in columns.split(","))
         rows = engine.sql(f"SELECT {names} FROM {table}").to_arrow_table()
-        store.connection.from_arrow(rows).insert_into(table)
+        store.connection.from_arrow(rows).insert_into(stored(table))
     found = digest(store.connection, UNTIL)
     store.close()
     return found

@@ -36,7 +36,7 @@ from tests.unit.truthcore_projector.stories import START_SECONDS, header
 JOBS: Final = ("a", "b", "c")
 STEPS: Final = (
     "submitted", "accepted", "routed", "started", "progressed", "succeeded", "completed", "failed", "said", "retracted", "trusted",
-    "registered", "beat", "garbage",
+    "registered", "beat", "logged", "garbage",
 )  # fmt: skip
 FAULT: Final = types.ErrorEnvelope(
     error_id="e", category=types.Category.EXECUTION, severity=types.Severity.ERROR, code="handler_failed", message="It failed.",
@@ -74,6 +74,8 @@ def event(step: str, job: str, number: int, cause: LogPosition | None) -> Any:  
             return made("AttemptStarted", **lease)
         case "progressed":
             return made("AttemptProgressed", **lease, fraction=number / 100, message=str(number))
+        case "logged":
+            return made("JobLogged", job_id=job, attempt_id=lease["attempt_id"], dropped=number)
         case "succeeded":
             return made(
                 "AttemptSucceeded", **lease, result=types.Content(data=b"{}"), capability="m@1.0.0", runner_name="r"

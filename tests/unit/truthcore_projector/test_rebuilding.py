@@ -3,10 +3,15 @@
 import os
 from pathlib import Path
 
+import duckdb
 import pytest
 
+from controlplane.settings import Settings
 from controlplane.truthcore_projector.rebuilding import next_file, ready_file, switch
-from controlplane.truthcore_projector.store import Store
+from controlplane.truthcore_projector.service import _opened
+from controlplane.truthcore_projector.shards import WHOLE_LOG
+from controlplane.truthcore_projector.store import LayoutDiffers, Store
+from controlplane.truthcore_projector.tables import LAYOUT
 
 OLD, NEW = {("controlplane.jobs", 0): 5}, {("controlplane.jobs", 0): 7}
 
@@ -78,3 +83,15 @@ def test_a_crash_within_the_switch_leaves_one_whole_projection(
     assert switch(file) is (step == "replace")
     assert read(file) == NEW
     assert not ready_file(file).exists()
+
+
+@pytest.mark.parametrize("statement", ["UPDATE layout SET layout = 'other'", "DROP TABLE layout"])
+def test_a_file_of_another_layout_is_refused_and_the_service_begins_another(file: Path, statement: str) -> None:
+    with duckdb.connect(str(file)) as database:
+        database.execute(statement)
+    with pytest.raises(LayoutDiffers, match=f"Expected {file} to have the layout {LAYOUT}, but it has"):
+        Store(file)
+    store = _opened(Settings(), file, WHOLE_LOG, [], True)
+    assert store.positions() == {}
+    store.close()
+    assert file.with_name(f"{file.name}.other-layout").exists()

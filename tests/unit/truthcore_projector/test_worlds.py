@@ -99,7 +99,7 @@ def test_the_difference_of_two_files(tmp_path: Path) -> None:
         made = told(file)
         if file == files[1]:
             made.store.connection.execute("UPDATE assertions SET text = '801', number = 801 WHERE source = 'ruler'")
-            made.store.connection.execute("UPDATE attempt_events SET stage = 'FAILED' WHERE stage = 'SUCCEEDED'")
+            made.store.connection.execute("UPDATE live_attempt_events SET stage = 'FAILED' WHERE stage = 'SUCCEEDED'")
         made.close()
     assert [one for one in of_files(files[0], files[0], 10).tables if one.only_before or one.only_after] == []
     found = of_files(files[0], files[1], 10)
