@@ -9,16 +9,26 @@ from typing import Any
 
 import duckdb
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from controlplane.cli.corpus import questions
 from controlplane.cli.stack import SystemStack
 from controlplane.client import Client
 from controlplane.demo.corpus import PARSER, SCANNER, packages
 from controlplane.demo.corpus_writer import write_corpus
+from controlplane.events.catalog import JOB_LOGS, Service
+from controlplane.events.identity import Instant
+from controlplane.events.types import JobLogged, LogLine
+from controlplane.log.connection import LogConnection
+from controlplane.log.producer import LogProducer
 from controlplane.settings import Settings
+from controlplane.truthcore_projector.worlds import ends_at
 from tests.acceptance.test_stack import command, until
 from tests.acceptance.test_truth import says, shown
+from tests.unit.truthcore_projector.stories import header
 
+LINES = 20
 NASTY = "<script>alert(1)</script>&\"'"
 
 
@@ -218,3 +228,54 @@ def test_a_corpus_answers_the_documented_questions(stack: SystemStack, client: C
         PARSER,
         SCANNER,
     }
+
+
+async def lines_written(connection: LogConnection) -> None:
+    producer = LogProducer(connection, service=Service.RUNNER)
+    await producer.start()
+    try:
+        for number in range(LINES):
+            lines = (LogLine(at=Instant(0), level="INFO", logger="test", message=f"line {number}"),)
+            made = header("JobLogged", f"nap-1-{number}")
+            await producer.publish(JobLogged(header=made, job_id="nap-1", attempt_id="a", lines=lines))
+    finally:
+        await producer.stop()
+
+
+async def records_deleted(connection: LogConnection, topic: str) -> None:
+    """Have the broker forget all that a topic holds now, as its retention would."""
+    ends = {place: end for place, end in (await ends_at(connection, None)).items() if place[0] == topic and end}
+    admin = AIOKafkaAdminClient(**connection.client_arguments())
+    await admin.start()
+    try:
+        await admin.delete_records(
+            {TopicPartition(*place): RecordsToDelete(before_offset=end) for place, end in ends.items()}
+        )
+    finally:
+        await admin.close()
+
+
+@pytest.mark.timeout(400)
+def test_archived_detail_stays_and_stands_in_for_what_the_log_has_lost(
+    stack: SystemStack, told: str, client: Client
+) -> None:
+    """The last test here: afterwards the log has no lines any more."""
+    asyncio.run(lines_written(stack.connection()))
+    until(lambda: len(list(client.logs("nap-1"))) >= LINES)
+    lines = list(client.logs("nap-1"))
+    code, said = command(stack, "archive", "--before", "2100-01-01")
+    assert (code, [one["rows"] >= 2 * LINES for one in said["archived"]]) == (0, [True])
+    assert list(client.logs("nap-1")) == lines
+    # Folded from the log alone, without any archive, it is the same.
+    code, verdict = command(stack, "audit", "verify")
+    assert (code, verdict["agrees"], verdict["archived_records"]) == (0, True, 0)
+    asyncio.run(records_deleted(stack.connection(), JOB_LOGS.name))
+    code, refused = command(stack, "audit", "verify")
+    assert (code, f"no longer: {JOB_LOGS.name}/" in refused["error"]["message"]) == (1, True)
+    folder = said["archived"][0]["folder"]
+    code, verdict = command(stack, "audit", "verify", "--archive", folder)
+    assert (code, verdict["agrees"], verdict["archived_records"]) == (0, True, LINES)
+    code, rebuilt = command(stack, "rebuild")
+    assert (code, rebuilt["switched"]) == (0, True)
+    until(lambda: len(list(client.logs("nap-1"))) >= LINES)
+    assert list(client.logs("nap-1")) == lines

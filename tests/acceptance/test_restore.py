@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from controlplane.api.models import DigestAnswer
@@ -66,6 +67,19 @@ def before_the_disaster(folder: Path, anchors: Path, proof: Path) -> DigestAnswe
         return digest
 
 
+def begun_with_a_copy(stack: SystemStack, name: str, records: int) -> None:
+    """A replica that joins has the records of the other without having folded them."""
+    context = stack.verification()
+
+    def standing() -> Any:
+        found = httpx.get(f"{stack.truthcore_urls[name]}/v1/standing", verify=context).json()
+        return found if found["reading"] and found["reflects"]["lag_records"] == 0 else None
+
+    found = until(standing)
+    there = sum(end for some in found["reflects"]["positions"].values() for end in some.values())
+    assert there - found["folded_records"] >= records > 0
+
+
 async def folded_again(connection: LogConnection, known: DigestAnswer, file: Path) -> list[Any]:
     tables, _, _ = await rebuild(connection, positions_of(known), file)
     return tables
@@ -78,7 +92,11 @@ def test_a_copied_folder_starts_elsewhere_and_knows_the_same(tmp_path: Path, mon
     known = before_the_disaster(tmp_path / "first", anchors, proof)
     shutil.copytree(tmp_path / "first", tmp_path / "second")
     shutil.rmtree(tmp_path / "first")
-    with SystemStack(Settings(), tmp_path / "second", free_ports=True) as stack, stack.client() as client:
+    with (
+        SystemStack(Settings(), tmp_path / "second", replicas=2, free_ports=True) as stack,
+        stack.client() as client,
+    ):
+        begun_with_a_copy(stack, "truthcore-2", sum(positions_of(known).values()))
         connection = stack.connection()
         assert asyncio.run(folded_again(connection, known, tmp_path / "again.duckdb")) == known.tables
         run_jobs(stack, client, "after")
