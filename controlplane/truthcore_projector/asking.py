@@ -1,12 +1,12 @@
 """What the queries over HTTP share: their parameters, how they wait, and what they say when a parameter makes no sense."""
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import Query
 
 from controlplane.api import models
+from controlplane.api.fields import Moment
 from controlplane.api.problems import Refused, refused
 from controlplane.api.reading import MinPosition, WaitSeconds
 from controlplane.truthcore_projector.moments import AsOf, as_of_text
@@ -33,7 +33,7 @@ AsOfText = Annotated[
         examples=["2026-01-31T12:00:00Z"],
     ),
 ]  # fmt: skip
-ValidAt = Annotated[datetime | None, Query(description="The moment in the world; by default that of as_of, or now.")]
+ValidAt = Annotated[Moment | None, Query(description="The moment in the world; by default that of as_of, or now.")]
 
 
 class Asked(Protocol):

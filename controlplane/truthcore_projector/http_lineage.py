@@ -29,13 +29,23 @@ from controlplane.truthcore_projector.provenance import openlineage_events, prov
 from controlplane.truthcore_projector.truths import fused, page_end, truth_cursor
 
 Format = Literal["json", "prov", "openlineage"]
-_MEDIA_TYPES: Final = {"prov": "application/provenance+json", "openlineage": "application/json"}
+_MEDIA_TYPES: Final = {"prov": "application/provenance+json", "openlineage": "application/openlineage+json"}
+_FORMS: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "content": {
+            _MEDIA_TYPES["prov"]: {"schema": {"type": "object", "description": "PROV-JSON."}},
+            _MEDIA_TYPES["openlineage"]: {
+                "schema": {"type": "array", "items": {"type": "object"}, "description": "OpenLineage run events."}
+            },
+        }
+    }
+}
 
 
 def add_lineage(app: FastAPI, asked: Asked) -> None:
     """Give TruthCore its questions about provenance."""
 
-    @app.get("/v1/lineage", response_model=answers.LineageAnswer)
+    @app.get("/v1/lineage", response_model=answers.LineageAnswer, responses=_FORMS)
     async def lineage(
         assertion: str | None = None, job: str | None = None, event: str | None = None, source: str | None = None,
         subject: str | None = None, predicate: str | None = None, direction: answers.Direction = "both",

@@ -8,6 +8,7 @@ from fastapi.responses import Response
 
 from controlplane.api import models
 from controlplane.api import truths as answers
+from controlplane.api.fields import Moment as Instant
 from controlplane.api.tables import truth_table
 from controlplane.truthcore_projector.agreement import Lesson, frozen_range, lesson
 from controlplane.truthcore_projector.asking import (
@@ -33,6 +34,10 @@ Text = Annotated[str, Query(min_length=1, max_length=1000, description="`*` stan
 Name = Annotated[str, Query(min_length=1, max_length=1000)]
 Confidence = Annotated[float, Query(ge=0, le=1)]
 
+Since = Annotated[
+    Instant | None, Query(description="Log time of its newest assertion: from `since` on, before `until`.")
+]
+
 
 def add_truths(app: FastAPI, asked: Asked) -> None:
     """Give TruthCore its questions about truth."""
@@ -40,8 +45,8 @@ def add_truths(app: FastAPI, asked: Asked) -> None:
     @app.get("/v1/truths", response_model=models.TruthsAnswer, responses=AS_TABLES)
     async def truths(
         request: Request, subject: Text = "*", predicate: Text = "*", value: Text = "*", source: Text = "*", min_confidence: Confidence = 0.0,
-        max_confidence: Confidence = 1.0, conflict: bool | None = None, since: datetime | None = None,
-        until: datetime | None = None, as_of: AsOfText = None, valid_at: ValidAt = None, limit: Limit = 100,
+        max_confidence: Confidence = 1.0, conflict: bool | None = None, since: Since = None,
+        until: Since = None, as_of: AsOfText = None, valid_at: ValidAt = None, limit: Limit = 100,
         cursor: str | None = None, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0,
         format: Format | None = None,  # noqa: A002 -- its name in the URL
     ) -> models.TruthsAnswer | Response:  # fmt: skip

@@ -50,13 +50,13 @@ def opened(browser: Any, stack: SystemStack, size: tuple[int, int] = DESKTOP, *,
     context.set_default_timeout(WAIT_MILLISECONDS)
     page = context.new_page()
     faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("pageerror", lambda error: faults.append(str(error.stack)))
     page.on(
         "console", lambda said: faults.append(said.text) if said.type == "error" and HARMLESS not in said.text else None
     )
     try:
         yield page
-        assert faults == []
+        assert not faults, faults
     finally:
         context.close()
 

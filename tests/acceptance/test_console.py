@@ -179,6 +179,37 @@ def test_topics_show_decoded_records_by_filter(page: Any) -> None:
     width.get_by_text('"SINGLE"').wait_for()  # Others may declare a predicate, too.
 
 
+# Fresh by itself
+
+
+def test_the_log_tells_a_page_when_to_draw_itself_again(page: Any, work: SimpleNamespace) -> None:
+    page.clock.install()
+    main = show(page, "jobs?tenant=told", "Jobs")
+    live = page.get_by_role("button", name="Live")
+    main.get_by_text("No job matches.").wait_for()
+    until(lambda: live.get_attribute("data-by") == "stream")
+    page.clock.pause_at(page.evaluate("Date.now() + 1000"))
+    page.clock.run_for(4000)  # What it asked by itself before the stream came is behind it.
+    job = work.client.submit("image.guess", {"image": "image:told"}, tenant="told")
+    job.wait(60)
+    # Its clock stands, but for these moments: asking by itself is due only after 15 seconds.
+    for _ in range(10):
+        page.clock.run_for(1000)
+        if main.get_by_role("link", name=job.job_id).count():
+            break
+        time.sleep(1.0)
+    main.get_by_role("link", name=job.job_id).wait_for()
+
+
+def test_a_page_asks_by_itself_where_no_stream_comes(page: Any, work: SimpleNamespace) -> None:
+    page.route("**/v1/events/stream*", lambda route: route.abort())
+    main = show(page, "jobs?tenant=asked", "Jobs")
+    main.get_by_text("No job matches.").wait_for()
+    assert page.get_by_role("button", name="Live").get_attribute("data-by") == "asking"
+    job = work.client.submit("image.guess", {"image": "image:asked"}, tenant="asked")
+    main.get_by_role("link", name=job.job_id).wait_for()
+
+
 # What operators do
 
 

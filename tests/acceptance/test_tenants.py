@@ -16,6 +16,7 @@ from controlplane.cli import tokens
 from controlplane.cli.stack import SystemStack
 from controlplane.client import Client, ControlPlaneError
 from controlplane.settings import Settings
+from tests.acceptance.browser import chromium, opened
 from tests.acceptance.security import browsing
 from tests.acceptance.test_stack import until
 
@@ -215,6 +216,26 @@ def test_the_console_signs_in_and_out(stack: SystemStack, folder: Path) -> None:
         assert same.status_code == 202
         assert browser.delete("/v1/session").status_code == 204
         assert browser.get("/v1/jobs").status_code == 401
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(300)
+def test_somebody_signs_in_with_a_browser_and_out_again(stack: SystemStack, folder: Path) -> None:
+    with chromium() as browser, opened(browser, stack) as page:
+        page.goto("/console/#/runners")
+        page.get_by_role("heading", level=1, name="Sign in").wait_for()
+        field, enter = page.get_by_label("Token"), page.get_by_role("button", name="Sign in")
+        field.fill("no token of anybody")
+        enter.click()
+        page.get_by_role("alert").get_by_text("Expected a bearer token that counts here").wait_for()
+        field.fill(tokens.signed(folder, "ada", "acme", ["submit"], 1))
+        enter.click()
+        page.get_by_role("heading", level=1, name="Runners").wait_for()
+        assert page.locator("#who").inner_text().startswith("ada, acme")
+        page.reload()
+        page.get_by_role("heading", level=1, name="Runners").wait_for()
+        page.get_by_role("button", name="Sign out").click()
+        page.get_by_role("heading", level=1, name="Sign in").wait_for()
 
 
 def test_the_command_makes_and_uses_tokens(stack: SystemStack, tmp_path: Path) -> None:

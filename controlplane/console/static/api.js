@@ -11,6 +11,7 @@ const listeners = new Set();
 export const onReflects = (listener) => listeners.add(listener);
 
 async function answer(response) {
+  if (response.status === 204) return {}; // Done, and nothing to say of it.
   const body = response.headers.get("content-type")?.includes("json") ? await response.json() : { title: await response.text() };
   if (!response.ok) throw new Problem({ title: response.statusText, status: response.status, ...body });
   if (body.reflects) for (const listener of listeners) listener(body.reflects);

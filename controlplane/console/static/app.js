@@ -3,6 +3,7 @@
 import { onReflects, Problem } from "./api.js";
 import { h, render } from "./dom.js";
 import { icon } from "./icons.js";
+import { follow, following, leave } from "./live.js";
 import { sample } from "./memory.js";
 import { go, here, link } from "./router.js";
 import { showWho, signIn } from "./signin.js";
@@ -19,21 +20,28 @@ import { runners } from "./pages/runners.js";
 import { subjectPage } from "./pages/subject.js";
 import { truths } from "./pages/truths.js";
 
+// Where a stream tells what happens, pages ask so many times less often: for what follows from time alone.
+const SELDOM = 5;
+const DRAWN_APART = 700;
+const ofTopics = (...names) => () => names.map((name) => ["topic", `controlplane.${name}`]);
+const ofJobs = (id) => (id === null ? ofTopics("submissions", "jobs")() : [["job_id", id]]);
+
 const PAGES = [
-  { path: "", icon: "overview", name: "Overview", key: "o", show: overview, everySeconds: 2 },
-  { path: "jobs", name: "Jobs", key: "j", show: jobs, everySeconds: 3, detail: jobPage, detailSeconds: 1.5 },
-  { path: "runners", name: "Runners", key: "r", show: runners, everySeconds: 2 },
-  { path: "truths", name: "Truths", key: "t", show: truths, everySeconds: 5, detail: subjectPage, detailSeconds: 5 },
-  { path: "events", name: "Topics", key: "e", show: events, everySeconds: 3, detail: eventPage },
-  { path: "controls", name: "Controls", key: "c", show: controls, everySeconds: 3 },
-  { path: "deadletters", name: "Dead letters", key: "d", show: deadLetters, everySeconds: 5 },
+  { path: "", icon: "overview", name: "Overview", key: "o", show: overview, everySeconds: 2, about: ofTopics("submissions", "jobs", "controls", "deadletters") },
+  { path: "jobs", name: "Jobs", key: "j", show: jobs, everySeconds: 3, detail: jobPage, detailSeconds: 1.5, about: ofJobs },
+  { path: "runners", name: "Runners", key: "r", show: runners, everySeconds: 2, about: ofTopics("runners", "routing", "controls") },
+  { path: "truths", name: "Truths", key: "t", show: truths, everySeconds: 5, detail: subjectPage, detailSeconds: 5, about: ofTopics("truth") },
+  { path: "events", name: "Topics", key: "e", show: events, everySeconds: 3, detail: eventPage, about: (_, query) => (query.get("topic") ? [["topic", query.get("topic")]] : []) },
+  { path: "controls", name: "Controls", key: "c", show: controls, everySeconds: 3, about: ofTopics("controls") },
+  { path: "deadletters", name: "Dead letters", key: "d", show: deadLetters, everySeconds: 5, about: ofTopics("deadletters") },
   { path: "audit", name: "Audit", key: "a", show: audit },
   { path: "query", name: "Query", key: "q", show: query },
 ];
 
 const main = document.getElementById("main");
 let current = new AbortController();
-let timer = 0;
+let timer = 0, due = 0, drawn = 0;
+let drawing = false, stale = false;
 let paused = false;
 let shown = null;
 
@@ -55,6 +63,10 @@ function begin(page) {
 
 async function draw() {
   clearTimeout(timer);
+  due = Infinity;
+  drawn = Date.now();
+  drawing = true;
+  stale = false;
   current.abort();
   current = new AbortController();
   const { signal } = current;
@@ -70,6 +82,7 @@ async function draw() {
     if (signal.aborted) return;
     if (error instanceof Problem && error.problem.status === 401) {
       main.removeAttribute("aria-busy");
+      leave();
       return render(main, signIn(draw)); // Not drawn again by itself: somebody types there.
     }
     content = problem(error);
@@ -82,7 +95,30 @@ async function draw() {
   if (moved && shown !== null) { main.focus({ preventScroll: true }); scrollTo(0, 0); }
   shown = place;
   const seconds = id !== null && page.detail ? page.detailSeconds : page.everySeconds;
-  if (seconds && !filters.get("cursor")) timer = setTimeout(refresh, seconds * 1000);
+  const asks = seconds && !filters.get("cursor");
+  follow(asks && !paused && !document.hidden ? page.about(id, filters) : null, soon, () => tell(asks && seconds));
+  drawing = false;
+  tell(asks && seconds);
+  if (stale) soon(0);
+}
+
+function tell(seconds) {
+  const live = document.getElementById("live"), streamed = Boolean(seconds) && following();
+  live.dataset.by = streamed ? "stream" : "asking";
+  live.title = streamed ? "The log tells what happens" : seconds ? `Asks every ${seconds} s` : "This page does not change by itself";
+  if (seconds) within(seconds * 1000 * (streamed ? SELDOM : 1));
+}
+
+function within(milliseconds) {
+  if (Date.now() + milliseconds >= due) return;
+  clearTimeout(timer);
+  due = Date.now() + milliseconds;
+  timer = setTimeout(refresh, milliseconds);
+}
+
+function soon(milliseconds) {
+  if (drawing) stale = true; // Drawing again now would end what is being asked.
+  else within(Math.max(milliseconds, drawn + DRAWN_APART - Date.now()));
 }
 
 function refresh() {
@@ -97,6 +133,7 @@ function live(wanted) {
   toggle.setAttribute("aria-pressed", String(wanted));
   toggle.textContent = wanted ? "Live" : "Paused";
   if (wanted) refresh();
+  else leave();
 }
 
 function find(text) {
@@ -147,7 +184,7 @@ document.getElementById("keys").addEventListener("click", help);
 document.getElementById("live").addEventListener("click", () => live(paused));
 document.getElementById("menu").addEventListener("click", (event) => menu(event.currentTarget.getAttribute("aria-expanded") !== "true"));
 document.addEventListener("keydown", pressed);
-document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
+document.addEventListener("visibilitychange", () => { if (document.hidden) leave(); else refresh(); }); // Browsers hold few connections to one host.
 addEventListener("hashchange", draw);
 addEventListener("moved", draw);
 onReflects(({ lag_records: records, lag_seconds: seconds }) => {
