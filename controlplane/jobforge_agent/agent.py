@@ -347,11 +347,8 @@ class Agent:
             for consumed in batch
             if consumed.error is not None
         ]
-        if not await self.notes.take(batch):
-            raise StoreLost("Expected the store to know what was ever declared, but it was emptied.")
         name = self._outbox.next_name()
-        verdict = await self._store.commit(Changes(), expect=expect, outbox=(name, letters))
-        if verdict == "lost":
+        if not await self.notes.take(batch, expect=expect, outbox=(name, letters)):
             raise StoreLost(f"Expected the stored position {dict(expect)}, but the store is elsewhere.")
         self._outbox.publish(name, letters)
         await self.notes.refresh()

@@ -59,8 +59,9 @@ def _cancel(job: Job | None, event: types.JobCancelRequested, context: Context) 
         )
     if job.phase in WAITING:
         return cancelled(job, event.reason, context)
+    # Decided again after the store went back, it may be about another attempt: that is another event.
     revoked = types.AttemptRevoked(
-        header=caused_header(context.cause, "AttemptRevoked", 0, context.producer, context.now),
+        header=caused_header(context.cause, f"AttemptRevoked/{job.attempt_id}", 0, context.producer, context.now),
         job_id=job.job_id, attempt_id=job.attempt_id or "", attempt_number=job.attempt_number,
         runner_id=job.runner_id or "", reason=event.reason or "cancelled",
     )  # fmt: skip

@@ -12,6 +12,7 @@ from controlplane.events.controls import Controls
 from controlplane.events.types import LogPosition
 from controlplane.jobforge_agent.breakers import CLOSED, Counted
 from controlplane.jobforge_agent.depths import QueueKey, depths_of
+from controlplane.log.producer import OutgoingRecord
 
 VERSION: Final = b"version"
 NONE: Final = "0"
@@ -68,20 +69,29 @@ def noted(event: Any, position: LogPosition, at: int) -> Noted:
 class ControlStore:
     """Reads and writes under the same hash tag as the rest of the schedule store."""
 
-    def __init__(self, client: Any, prefix: str, control: AsyncScript) -> None:
-        """Share the client of the store."""
+    def __init__(self, client: Any, prefix: str, control: AsyncScript, instance: str) -> None:
+        """Share the client of an instance's store."""
         self._redis = client
         self._prefix = prefix
         self._control = control
+        self._instance = instance
 
     def _key(self, name: str) -> str:
         return self._prefix + name
 
-    async def note(self, changes: Iterable[Noted], *, fold: Mapping[str, int] | None = None) -> bool:
+    async def note(
+        self,
+        changes: Iterable[Noted],
+        *,
+        fold: Mapping[str, int] | None = None,
+        expect: Mapping[str, tuple[int, int]] | None = None,
+        outbox: tuple[str, Sequence[OutgoingRecord]] | None = None,
+    ) -> bool:
         """Keep what events of the controls say; queues that limits stopped are looked at again.
 
         `fold` says that these are all events up to its positions, by name of a partition. Without it the store has to know of a fold: False if
-        it was emptied, and has to be folded first.
+        it was emptied, and has to be folded first. `expect` maps partitions that they were read from to (position before, position after):
+        False if the store is elsewhere.
         """
         fields: dict[str, bytes] = {}
         guards: dict[str, str] = {}
@@ -93,12 +103,19 @@ class ControlStore:
                 reached.pop(name, None)
             for name, value in one.reached.items():
                 reached[name] = max(value, reached.get(name, 0))
-        arguments = [part for name, value in fields.items() for part in (name, value)]
-        grown = [(name, str(value)) for name, value in reached.items()]
+        name, records = outbox or ("", ())
         packed = msgspec.msgpack.encode(
-            {"fold": False if fold is None else list(fold.items()), "guards": list(guards.items()), "reached": grown}
+            {
+                "fold": False if fold is None else list(fold.items()),
+                "expect": [(place, str(old), str(new)) for place, (old, new) in (expect or {}).items()],
+                "guards": list(guards.items()),
+                "reached": [(name, str(value)) for name, value in reached.items()],
+                "outbox": (self._instance, name) if records else False,
+            }
         )
-        answer = await self._control(keys=[self._key("controls")], args=[self._prefix, packed, *arguments])
+        pairs = [part for field in fields.items() for part in field]
+        arguments = [self._prefix, packed, msgspec.msgpack.encode(records), *pairs]
+        answer = await self._control(keys=[self._key("controls")], args=arguments)
         return bool(answer != b"lost")
 
     async def version(self) -> str:

@@ -302,6 +302,9 @@ def on_due(job: Job, context: Context) -> Decision:
         job_id=job.job_id, attempt_id=job.attempt_id or "", attempt_number=job.attempt_number,
         runner_id=job.runner_id or "", reason=error.message,
     )  # fmt: skip
+    if job.cancel_reason is not None:  # Its runner was asked to stop it, and did not: it is over all the same.
+        rest = cancelled(job, job.cancel_reason, context)
+        return Decision(job=rest.job, events=(revoked, *rest.events))
     observed = failed(job.job_type, job.runner_id or "", error.category)
     if not will_retry(job, error):
         rest = _failed(job, error, context)

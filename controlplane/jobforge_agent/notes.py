@@ -7,9 +7,12 @@ from controlplane.events import types
 from controlplane.events.catalog import CONTROLS
 from controlplane.events.job_contracts import Registry
 from controlplane.jobforge_agent.batch import Consumed
+from controlplane.jobforge_agent.changes import Changes
 from controlplane.jobforge_agent.control_store import Noted, Place, noted
 from controlplane.jobforge_agent.router import Router
-from controlplane.jobforge_agent.store import Store
+from controlplane.jobforge_agent.store import Store, partition_text
+from controlplane.log.positions import Partition
+from controlplane.log.producer import OutgoingRecord
 
 
 class Notes:
@@ -23,24 +26,32 @@ class Notes:
         self._registry_version = -1
         self.controls = router.controls
 
-    async def take(self, batch: Sequence[Consumed], *, fold: Mapping[str, int] | None = None) -> bool:
-        """Note the events of a batch, in their order; a batch that comes again changes nothing. False: the store has to be folded first.
+    async def take(
+        self,
+        batch: Sequence[Consumed],
+        *,
+        expect: Mapping[Partition, tuple[int, int]],
+        outbox: tuple[str, Sequence[OutgoingRecord]],
+    ) -> bool:
+        """Note the events of a batch of one partition, in their order. False: the store is not where the batch begins.
 
-        `fold` says that the batch is everything that was ever declared, up to its positions.
+        What operators declare is noted in one step with the position, so that nobody who comes late with it takes back what was declared since. What
+        runners say is noted first, and said again soon; the position follows.
         """
-        changes: list[Noted] = []
+        if batch[0].position.topic == CONTROLS.name:
+            places = {partition_text(place): positions for place, positions in expect.items()}
+            known = await self._store.controls.note(_declared(batch), expect=places, outbox=outbox)
+            await self.refresh_controls()
+            return known
         for consumed in batch:
-            if consumed.error is not None or isinstance(consumed.event, types.SecretForgotten):
-                continue  # A key that is gone is nothing to route by.
-            if consumed.position.topic == CONTROLS.name:
-                changes.append(noted(consumed.event, consumed.position, consumed.at))
-            else:
+            if consumed.error is None:
                 await self.take_runner(consumed.event, consumed.at)
-        if not changes and fold is None:
-            return True
-        known = await self._store.controls.note(changes, fold=fold)
+        return await self._store.commit(Changes(), expect=expect, outbox=outbox) == "ok"
+
+    async def fold(self, batch: Sequence[Consumed], ends: Mapping[Partition, int]) -> None:
+        """Note everything that was ever declared, up to where the log ends; a store that knows of it stays as it is."""
+        await self._store.controls.note(_declared(batch), fold={partition_text(one): end for one, end in ends.items()})
         await self.refresh_controls()
-        return known
 
     async def take_runner(self, event: Any, at: int) -> None:
         """Note what a runner says of itself."""
@@ -76,3 +87,11 @@ class Notes:
     async def place_of(self, subject: str) -> Place | None:
         """Return where a schedule or a bulk command was declared."""
         return await self._store.controls.place(subject)
+
+
+def _declared(batch: Sequence[Consumed]) -> list[Noted]:
+    """Return what the store keeps of a batch; a key that is gone is nothing to route by."""
+    return [
+        noted(one.event, one.position, one.at)
+        for one in batch if one.error is None and not isinstance(one.event, types.SecretForgotten)
+    ]  # fmt: skip

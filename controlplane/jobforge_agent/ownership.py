@@ -18,7 +18,7 @@ from controlplane.jobforge_agent.decide import Context, new_job
 from controlplane.jobforge_agent.moments import Now
 from controlplane.jobforge_agent.notes import Notes
 from controlplane.jobforge_agent.state import SECOND, Job
-from controlplane.jobforge_agent.store import Owned, Store, partition_text
+from controlplane.jobforge_agent.store import Owned, Store
 from controlplane.log.connection import LogConnection
 from controlplane.log.group import OffsetBook
 from controlplane.log.positions import Partition
@@ -101,7 +101,7 @@ class Ownership:
             ends = {(CONTROLS.name, number): 0 for number in range(count)}
             batch = [consume(record, count) async for record in recovery.records(reader, dict(ends))]
             ends.update({(CONTROLS.name, one.position.partition): one.position.offset + 1 for one in batch})
-            await self._notes.take(batch, fold={partition_text(one): end for one, end in ends.items()})
+            await self._notes.fold(batch, ends)
             stored.update(await self._store.positions(places))
         starts = {one: 0 for one in places if stored[one] is None}
         stored.update(starts)

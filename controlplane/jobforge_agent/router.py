@@ -4,6 +4,7 @@ import asyncio
 import logging
 from typing import Final
 
+import msgspec
 import redis
 from prometheus_client import CollectorRegistry
 
@@ -31,6 +32,13 @@ IDLE_SECONDS: Final = 0.25
 logger = logging.getLogger(__name__)
 
 
+class Fleet(msgspec.Struct, frozen=True, kw_only=True):
+    """The runners that live and take work, and what they offer, as they were at one moment."""
+
+    runners: dict[str, RunnerRegistered]
+    offers: dict[str, rules.Offers]
+
+
 class Router:
     """Routes for as long as `run` runs."""
 
@@ -49,23 +57,23 @@ class Router:
         self._lease_seconds = lease_seconds
         self._now = now
         self._new_id = new_id
-        self._runners: dict[str, RunnerRegistered] = {}
-        self._offers: dict[str, rules.Offers] = {}
+        self._fleet = Fleet(runners={}, offers={})
         self.controls = LiveControls(store.controls)
 
     def update(self, runners: dict[str, RunnerRegistered], beats: dict[str, Beat], draining: set[str]) -> None:
         """Take the runners that live and take work."""
-        self._runners = {name: runner for name, runner in runners.items() if name in beats and name not in draining}
-        self._offers = {name: rules.offers(runner) for name, runner in self._runners.items()}
-        self.wake.set()
+        live = {name: runner for name, runner in runners.items() if name in beats and name not in draining}
+        if live != self._fleet.runners:
+            self._fleet = Fleet(runners=live, offers={name: rules.offers(runner) for name, runner in live.items()})
+            self.wake.set()
 
     # What may be routed
 
-    def _may_route(self, name: str) -> bool:
+    def _may_route(self, name: str, fleet: Fleet) -> bool:
         """Say whether a lane has somebody who could take its jobs, and nothing that stops it."""
-        return rules.may_route(rules.lane_named(name), self.controls.now, self._runners, self._offers)
+        return rules.may_route(rules.lane_named(name), self.controls.now, fleet.runners, fleet.offers)
 
-    def _chosen(self, heads: Heads, now: int) -> list[str]:
+    def _chosen(self, heads: Heads, fleet: Fleet, now: int) -> list[str]:
         """Return the lanes to look into when there are too many: those with critical jobs, then whose tenants had least."""
 
         def rank(name: str) -> tuple[bool, float, float]:
@@ -74,45 +82,53 @@ class Router:
             used = max(shares.floor, shares.used.get(lane.tenant, 0.0)) if shares else 0.0
             return score > now - CRITICAL_BOOST_MICROS / 2, used, score
 
-        return sorted(filter(self._may_route, heads.lanes), key=rank)[:LANES_AT_ONCE]
+        return sorted((name for name in heads.lanes if self._may_route(name, fleet)), key=rank)[:LANES_AT_ONCE]
 
-    def _candidates(self, busy: dict[str, int]) -> dict[str, Candidate]:
+    def _candidates(self, fleet: Fleet, busy: dict[str, int]) -> dict[str, Candidate]:
         return {
             name: rules.candidate(
-                runner, self._offers[name], self.controls.now, busy=busy.get(name, 0), pace=self.paces.of(name)
+                runner, fleet.offers[name], self.controls.now, busy=busy.get(name, 0), pace=self.paces.of(name)
             )
-            for name, runner in self._runners.items()
+            for name, runner in fleet.runners.items()
         }
 
     # One round
 
     async def route_once(self) -> int:
-        """Lease what can be leased now; returns how many jobs that were, or were set aside because of a limit."""
-        if not self._runners:
+        """Lease what can be leased now; returns how many jobs that were, or were set aside because of a limit.
+
+        A runner that comes while a round is under way has to wait for the next: what waits was looked at for the room that there was.
+        """
+        fleet = self._fleet
+        if not fleet.runners:
             return 0
-        capacities = {name: runner.slots for name, runner in self._runners.items()}
+        capacities = {name: runner.slots for name, runner in fleet.runners.items()}
         now = self._now()
         heads = await self._store.heads(now, rules.LOOK_AT_ONCE, capacities, lanes_at_once=LANES_AT_ONCE)
         await self.controls.follow(heads.version)
         jobs = heads.jobs
-        if not jobs and heads.lanes and (lanes := self._chosen(heads, now)):
+        if not jobs and heads.lanes and (lanes := self._chosen(heads, fleet, now)):
             jobs = (await self._store.heads(now, rules.LOOK_AT_ONCE, capacities, lanes=lanes)).jobs
-        jobs = [job for job in jobs if self._may_route(job.lane_name)]
+        jobs = [job for job in jobs if self._may_route(job.lane_name, fleet)]
         if not jobs:
             return 0
         limits = {job.job_id: found for job in jobs if (found := rules.limits_of(job, self.controls.now))}
         every = {subject: limit for found in limits.values() for subject, limit in found}
         usage = await self._store.usage(every, now) if every else {}
+        allowances = {
+            subject: rules.allowance(limit, usage[subject].running, usage[subject].recent)
+            for subject, limit in every.items()
+        }
         situation = Situation(
-            jobs=jobs, runners=self._candidates(heads.busy), shares=heads.shares, weights=self.controls.now.weights,
+            jobs=jobs, runners=self._candidates(fleet, heads.busy), shares=heads.shares, weights=self.controls.now.weights,
             limited_by={name: tuple(subject for subject, _ in found) for name, found in limits.items()},
-            allowances={
-                subject: rules.allowance(limit, usage[subject].running, usage[subject].recent)
-                for subject, limit in every.items()
-            },
+            allowances=dict(allowances),
         )  # fmt: skip
         chosen = self._policy(situation)
-        claims = [self._claim(one, now, limits.get(one.job.job_id, ())) for one in chosen]
+        if limits:
+            free = sum(max(0, slots - heads.busy.get(name, 0)) for name, slots in capacities.items())
+            chosen = rules.in_sight(chosen, jobs, limits, allowances, min(rules.LOOK_AT_ONCE, free))
+        claims = [self._claim(one, now, fleet, limits.get(one.job.job_id, ())) for one in chosen]
         accepted = await self._store.claim(claims, version=heads.version) if claims else []
         for one, claim, yes in zip(chosen, claims, accepted, strict=True):
             if yes:
@@ -139,7 +155,7 @@ class Router:
         )
         return len(parked.keys() | resting.keys())
 
-    def _claim(self, assignment: Assignment, now: Instant, limits: Limits) -> Claim:
+    def _claim(self, assignment: Assignment, now: Instant, fleet: Fleet, limits: Limits) -> Claim:
         job, runner_id = assignment.job, assignment.runner_id
         attempt_id = self._new_id()
         held, routed = leased(
@@ -149,7 +165,7 @@ class Router:
         inbox = partition_of(runner_id.encode(), self._producer.partitions(ROUTING.name))
         record = self._producer.record(routed, partition=inbox, headers=headers_of(job.trace))
         # On trial it must be idle: other instances' routers claim at the same time.
-        capacity = job.slots if rules.on_trial(runner_id, self.controls.now) else self._runners[runner_id].slots
+        capacity = job.slots if rules.on_trial(runner_id, self.controls.now) else fleet.runners[runner_id].slots
         return Claim(
             job=held, queue=job.queue, capacity=capacity, record=record, limits=limits,
             cost=cost(job, self.controls.now.weights),

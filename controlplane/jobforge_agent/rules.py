@@ -1,6 +1,7 @@
 """What may be routed now, whatever the policy: pauses, breakers, limits, who offers what. Pure, so that a replay keeps the same rules."""
 
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -10,8 +11,8 @@ from controlplane.events.controls import Controls, Limit
 from controlplane.events.job_contracts import version_of
 from controlplane.events.types import RunnerRegistered
 from controlplane.jobforge_agent.breakers import HALF_OPEN, OPEN, THRESHOLDS, of_runner, of_type
-from controlplane.jobforge_agent.policy import Candidate
-from controlplane.jobforge_agent.state import QUEUE_SEPARATOR, Job, Lane
+from controlplane.jobforge_agent.policy import Assignment, Candidate
+from controlplane.jobforge_agent.state import CRITICAL, QUEUE_SEPARATOR, Job, Lane
 
 LOOK_AT_ONCE: Final = 256
 """Of each lane so many jobs are looked at in one round, and no more than runners have free slots."""
@@ -92,3 +93,37 @@ def allowance(limit: Limit, running: int, recent: int) -> int:
     if limit.starts is not None:
         allowed.append(limit.starts - recent)
     return min(allowed)
+
+
+def in_sight(
+    chosen: Sequence[Assignment],
+    jobs: Sequence[Job],
+    limits: Mapping[str, Limits],
+    allowances: Mapping[str, int],
+    most: int,
+) -> list[Assignment]:
+    """Leave out what may pass older jobs that nobody saw: of each lane `most` jobs were seen, and those that a key's limit stops hide others.
+
+    Whoever is left out is looked at again at once, when the queues of such keys are set aside: the first that is chosen always goes.
+    """
+    given = Counter(subject for one in chosen for subject, _ in limits.get(one.job.job_id, ()))
+    goes = {one.job.job_id for one in chosen}
+    lanes: dict[str, list[Job]] = defaultdict(list)
+    for job in jobs:
+        lanes[job.lane_name].append(job)
+    last_seen: dict[tuple[str, str | None], int] = {}
+    for lane in lanes.values():
+        hides = any(
+            subject.startswith("key:") and allowances[subject] <= given[subject]
+            for job in lane if job.job_id not in goes
+            for subject, _ in limits.get(job.job_id, ())
+        )  # fmt: skip
+        if hides and len(lane) >= most:
+            last = max(lane, key=lambda job: job.score)
+            tenant = None if last.priority >= CRITICAL else last.tenant  # Critical jobs go before those of all tenants.
+            place = (last.pool, tenant)
+            last_seen[place] = min(last.score, last_seen.get(place, last.score))
+    return [
+        one for one in chosen
+        if all(one.job.score <= last_seen.get((one.job.pool, tenant), one.job.score) for tenant in (one.job.tenant, None))
+    ]  # fmt: skip

@@ -110,7 +110,9 @@ class Store:
         self._heads = self._script("heads")
         self._claim = self._script("claim")
         self._park = self._script("park")
-        self.controls = ControlStore(self._redis, self._prefix, self._script("control"))
+        self._drop = self._script("drop")
+        self._beat = self._script("beat")
+        self.controls = ControlStore(self._redis, self._prefix, self._script("control"), instance)
 
     def _script(self, name: str) -> AsyncScript:
         script: AsyncScript = self._redis.register_script(self._text(name))
@@ -311,9 +313,7 @@ class Store:
 
     async def drop_outbox(self, instance: str, entries: Sequence[str]) -> None:
         """Remove what was published on behalf of another instance, and forget the instance when nothing is left."""
-        if entries:
-            await self._redis.hdel(self._key(f"outbox:{instance}"), *entries)
-        await self._redis.zrem(self._key("instances"), instance)
+        await self._drop(keys=[self._key("instances")], args=[self._prefix, instance, *entries])
 
     async def touch(self, now: int, heard: Mapping[Partition, Heard]) -> None:
         """Say that this instance lives, and what it hears."""
@@ -336,22 +336,18 @@ class Store:
     # Runners
 
     async def register(self, runner: RunnerRegistered, now: int) -> None:
-        """Note a runner and that it lives."""
+        """Note a runner; one that registers again goes on with what it said last of its attempts, and with draining."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(self._key("runners"), runner.runner_id, _pack(runner))
             pipe.hset(self._key("known"), runner.name, _pack(runner))
-            pipe.hset(self._key("beats"), runner.runner_id, _pack((now, ())))
-            pipe.srem(self._key("draining"), runner.runner_id)
+            pipe.hsetnx(self._key("beats"), runner.runner_id, _pack((now, ())))
             pipe.incr(self._key("registry"))
             await pipe.execute()
 
     async def beat(self, runner_id: str, at: int, attempt_ids: Sequence[str], *, draining: bool) -> None:
-        """Note a heartbeat."""
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(self._key("beats"), runner_id, _pack((at, tuple(attempt_ids))))
-            if draining:
-                pipe.sadd(self._key("draining"), runner_id)
-            await pipe.execute()
+        """Note a heartbeat, unless a later one is noted."""
+        said = _pack((at, tuple(attempt_ids)))
+        await self._beat(keys=[self._key("beats")], args=[self._prefix, runner_id, said, int(draining)])
 
     async def drain(self, runner_id: str) -> None:
         """Note that a runner takes no new work."""

@@ -36,7 +36,7 @@ def main() -> int:
                 print(f"seed {outcome.seed}: {outcome.failures[0]}", flush=True)
             if arguments.count == 1:
                 print("\n".join(outcome.story), flush=True)
-            if done % 500 == 0:
+            if done % 100 == 0:
                 print(f"{done} histories, {len(failed)} failed, {time.monotonic() - began:.0f} s", flush=True)
     if arguments.count > 1 and failed:
         print("\n".join(failed[0].story))

@@ -10,7 +10,9 @@ import msgspec
 from controlplane.events import types
 from controlplane.events.catalog import CONTROLS, EVENT_TYPES, JOBS, ROUTING, SUBMISSIONS, TERMINAL, Service
 from controlplane.events.codec import UndecodableRecord, decode
+from controlplane.events.types import LogPosition
 from controlplane.jobforge_agent.changes import decode_job
+from controlplane.jobforge_agent.control_store import VERSION, noted
 from controlplane.jobforge_agent.recovery import Recorded
 from controlplane.jobforge_agent.state import Job
 from tests.simulation.logs import Record, SimulatedLog
@@ -57,7 +59,7 @@ class Checks:
         """Say whether nothing is left to do."""
         pending = any(one.outbox.pending for one in instances if one.alive)
         concluded = self._expected() <= self._concluded()
-        return not pending and concluded and not self._bulks_left() and not self._leftovers()
+        return not (pending or self._bulks_left() or self._leftovers() or self._controls_differ()) and concluded
 
     def _bulks_left(self) -> list[str]:
         return bulks_left([event for _, event in self.events(CONTROLS.name)], self._log.counts[SUBMISSIONS.name])
@@ -82,6 +84,19 @@ class Checks:
                 busy = self._server.client.hgetall(key)
                 found += [f"{slots.decode()} busy slots of {one.decode()}" for one, slots in busy.items() if int(slots)]
         return found
+
+    def _controls_differ(self) -> list[str]:
+        """Return what was declared and is not in the store what it is on the log; commands to many are forgotten once they are done."""
+        declared: dict[str, bytes] = {}
+        for record, event in self.events(CONTROLS.name):
+            position = LogPosition(topic=record.topic, partition=record.partition, offset=record.offset)
+            declared |= noted(event, position, record.timestamp * 1000).fields
+        kept = self._server.client.hgetall(f"{self._server.prefix}controls")
+        names = declared.keys() | {name.decode() for name in kept if name != VERSION}
+        return sorted(
+            name for name in names
+            if not name.startswith("Bulk") and kept.get(name.encode(), b"") != declared.get(name, b"")
+        )  # fmt: skip
 
     # At the end
 
@@ -162,6 +177,8 @@ class Checks:
             folded = recorded.restore(job)
             if folded.phase is not job.phase:
                 self._world.fail(f"{job_id} is {job.phase} in the store, but {folded.phase} on the log")
+        for name in self._controls_differ():
+            self._world.fail(f"{name} is not in the store what it is on the log")
 
     def story(self) -> list[tuple[float, str]]:
         """Return what the log got, as lines with their times; without heartbeats."""

@@ -69,6 +69,9 @@ def _nothing_matches(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(bulk, "matches", lambda *_: False)
 
 
+EMPTIED: Final = frozenset({
+    "limits", "store_empty", "pauses", "slow_step", "instances_deaf", "instances_freeze"
+})  # fmt: skip
 OTHERS: Final = range(1, 9)
 """Played when the code has changed so much that those show it no longer."""
 GUARDS: Final[dict[str, tuple[Break, frozenset[str], tuple[int, ...], str]]] = {
@@ -82,6 +85,7 @@ GUARDS: Final[dict[str, tuple[Break, frozenset[str], tuple[int, ...], str]]] = {
     "age": (_youngest_first, frozenset({"rush"}), (1,), "which is older"),
     "part": (_nothing_costs, frozenset({"rush"}), (3, 4), "waited for its part"),
     "schedule": (_times_are_missed, frozenset({"schedules"}), (1,), "were dealt with"),
+    "emptied": (_script("control", "return 'lost'", "before = '0'"), EMPTIED, (5, 6, 8), "is not in the store"),
     "bulk": (_nothing_matches, frozenset({"bulk"}), (1,), "was applied to partition"),
 }  # fmt: skip
 """What is taken out, what the histories meet, which of them showed it last, and what is said then."""

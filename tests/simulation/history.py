@@ -7,6 +7,7 @@ calm, everything accepted has to conclude.
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +18,7 @@ from controlplane.events.header import EVERY_TENANT, outside_header
 from controlplane.events.identity import Instant
 from controlplane.log.producer import OutgoingRecord
 from tests.simulation.checks import Checks
-from tests.simulation.instances import SESSION_SECONDS, Group, Instance, simulated_surroundings
+from tests.simulation.instances import SESSION_SECONDS, Group, Instance, at_leisure, simulated_surroundings
 from tests.simulation.logs import Link, SimulatedLog, SimulatedProducer
 from tests.simulation.operators import Operators
 from tests.simulation.runners import Behaviour, Runner
@@ -51,6 +52,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     jobs: int
     job_partitions: int
     storm_seconds: float
+    at_leisure: bool
+    """Whether instances look about less often than the shipped ones already in the storm; in the calm they always do."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +78,7 @@ class History:
         self.plan = Plan(
             meets=frozenset(chosen) if meets is None else meets, instances=draw.choice((1, 2, 2, 3)),
             runners=draw.randint(1, 4), jobs=draw.choice((8, 15, 25, 40)), job_partitions=draw.choice((1, 2, 3)),
-            storm_seconds=draw.choice(STORM_SECONDS),
+            storm_seconds=draw.choice(STORM_SECONDS), at_leisure=draw.random() < 0.75,
         )  # fmt: skip
         self.server = server
         self.log = SimulatedLog.empty(world, self.plan.job_partitions, 4, 2)
@@ -311,7 +314,9 @@ class History:
 
     async def run(self) -> None:
         """Play the storm, then the calm, then look at what is left."""
-        with simulated_surroundings(self.world):
+        with simulated_surroundings(self.world), ExitStack() as leisure:
+            if self.plan.at_leisure:
+                leisure.enter_context(at_leisure())
             for number in range(self.plan.runners):
                 self._start_runner(f"runner{number + 1}")
             await asyncio.sleep(0.5)  # A job type that nobody ever offered would be rejected.
@@ -323,6 +328,7 @@ class History:
             await submissions
             await meddling
             await self._heal()
+            leisure.enter_context(at_leisure())
             until = self.world.now()
             await self._operators.calm()
             await self._until_quiet()

@@ -4,7 +4,7 @@ import asyncio
 import random
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final, Self
 from unittest.mock import patch
 
@@ -32,6 +32,26 @@ RECORDS_AT_ONCE: Final = 20
 MOST_IN_FLIGHT: Final = 10_000
 ENDS_AN_INSTANCE: Final = (LogUnavailable, StoreLost, PartitionLost, redis.RedisError)
 """What the shipped service ends by, to be started again."""
+
+
+PERIODS: Final[Mapping[str, float]] = {
+    "leases.DUE_EVERY_SECONDS": 0.5,
+    "leases.LEASES_EVERY_SECONDS": 1.5,
+    "outbox.CLEAR_EVERY_SECONDS": 0.1,
+    "leases.WATERMARK_EVERY_SECONDS": 3.0,
+    "router.IDLE_SECONDS": 1.0,
+    "upkeep.LOOK_EVERY_SECONDS": 1.0,
+}
+"""What instances do again and again, and how often at leisure: looking without finding anything is most of what a history costs."""
+
+
+@contextmanager
+def at_leisure() -> Iterator[None]:
+    """Have instances look less often than the shipped ones, so that more histories can be played in the same time."""
+    with ExitStack() as stack:
+        for name, seconds in PERIODS.items():
+            stack.enter_context(patch(f"controlplane.jobforge_agent.{name}", seconds))
+        yield
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from controlplane.events.catalog import TOPICS, Service
+from controlplane.events.catalog import JOBS, ROUTING, TOPICS, Service
 from controlplane.events.types import LogPosition
 from controlplane.log.connection import LogConnection, LogUnavailable
 from controlplane.log.positions import Partition
@@ -44,7 +44,9 @@ class SimulatedLog(msgspec.Struct, frozen=True, kw_only=True):
     books: dict[str, dict[Partition, int]] = {}
     appended: list[Record] = []
     grew: Bell = msgspec.field(default_factory=Bell)
-    """Rings with every append."""
+    """Rings with every append that instances read."""
+    routed: Bell = msgspec.field(default_factory=Bell)
+    """Rings with every append that runners read."""
 
     @classmethod
     def empty(cls, world: World, jobs: int, routing: int, other: int) -> "SimulatedLog":
@@ -66,7 +68,10 @@ class SimulatedLog(msgspec.Struct, frozen=True, kw_only=True):
         )  # fmt: skip
         records.append(record)
         self.appended.append(record)
-        self.grew.ring()
+        if outgoing.topic == ROUTING.name:
+            self.routed.ring()
+        elif outgoing.topic != JOBS.name:
+            self.grew.ring()
         return LogPosition(topic=place[0], partition=place[1], offset=record.offset)
 
 

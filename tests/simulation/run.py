@@ -1,6 +1,7 @@
 """Running histories: one seed, or many over several processes."""
 
 import contextlib
+import gc
 import logging
 import multiprocessing
 import os
@@ -53,7 +54,11 @@ def played(seed: int, url: str, make: Callable[[World, Server], Made]) -> tuple[
 
 
 def _run_some(seeds: Sequence[int], url: str) -> list[Outcome]:
-    return [run_seed(seed, url) for seed in seeds]
+    gc.disable()  # Histories are short: what they leave is collected once for some of them.
+    try:
+        return [run_seed(seed, url) for seed in seeds]
+    finally:
+        gc.enable()
 
 
 def run_seeds(seeds: Sequence[int], url: str, processes: int) -> Iterator[Outcome]:

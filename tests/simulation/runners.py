@@ -83,7 +83,7 @@ class Runner(Process):
             for record in records:
                 self._take(record)
             if position == len(self._log.partitions[self._inbox]):
-                await self._log.grew.wait()
+                await self._log.routed.wait()
             await self.step()
 
     # Presence

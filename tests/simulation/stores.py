@@ -1,6 +1,6 @@
 """The way to a real Valkey: one blocking connection for all processes, so that the order of commands follows from the seed.
 
-Each process believes to have connections of its own. A command takes a step before it arrives and another before its answer does; a
+Each process believes to have connections of its own. A command may take a step before it arrives, and its answer always takes one; a
 crash, a freeze or a broken connection can meet it at either.
 """
 
@@ -18,15 +18,28 @@ from redis.commands.core import AsyncScript
 from controlplane.jobforge_agent.store import Store
 from tests.simulation.world import Process
 
+ON_ITS_WAY: Final = 0.5
+"""So many commands take a step before they arrive; the others arrive at once, and only their answers take one."""
 RETRIES: Final = 3
 """redis-py sends a command again so often when its connection breaks; its pauses are left out."""
 
 READS: Final = frozenset({
     "GET", "MGET", "HGET", "HMGET", "HGETALL", "HKEYS", "SMEMBERS", "SCARD", "ZRANGE", "ZRANGEBYSCORE", "ZCARD", "ZCOUNT"
 })  # fmt: skip
-WRITES_ONE_KEY: Final = frozenset({"HSET", "HSETNX", "HDEL", "HINCRBY", "SADD", "SREM", "ZADD", "ZREM", "INCRBY"})
+WRITES_ONE_KEY: Final = frozenset({
+    "HSET", "HSETNX", "HDEL", "HINCRBY", "SADD", "SREM", "ZADD", "ZREM", "INCR", "INCRBY", "DEL"
+})  # fmt: skip
 LOOKS: Final = "heads"
 """A script that changes nothing which a read returns."""
+ABOUT_JOBS: Final = frozenset({"commit", "claim", "park"})
+"""Scripts that leave alone what is known of runners and of controls."""
+NOT_ABOUT_JOBS: Final = frozenset({"beats", "controls", "draining", "known", "registry", "runners"})
+BEATEN: Final = frozenset({"beats", "draining"})
+"""What a heartbeat changes."""
+NOTES_ONLY: Final = frozenset({"owned", "expect", "places", "outbox", "guards"})
+"""Fields of a commit that changes no job."""
+NOTED: Final = frozenset({"guards", "instances", "outbox", "positions", "revisions"})
+"""What such a commit changes."""
 CHANGES_NOTHING: Final = frozenset({"MULTI", "EXEC", "SCRIPT", "PING"})
 
 TIME_KEY: Final = "simulated-time"
@@ -54,6 +67,10 @@ class Known:
 
     def answers(self, commands: Sequence[Command]) -> list[Any] | None:
         """Return the answers if all of them are known."""
+        if len(commands) == 1 and (first := _first_of(commands[0])) in self._answers:
+            found = self._answers[first]
+            if not found or found[0][1] > commands[0][3]:
+                return [[]]
         if any(command not in self._answers for command in commands):
             return None
         return [_copied(self._answers[command]) for command in commands]
@@ -63,20 +80,42 @@ class Known:
         for command in commands:
             name = command[0]
             if name in WRITES_ONE_KEY:
-                for read in self._about.pop(command[1], ()):
-                    self._answers.pop(read, None)
-            elif name not in READS and name not in CHANGES_NOTHING and scripts.get(command[1]) != LOOKS:
-                self.forget()
+                self._forget(command[1])
+            elif name not in READS and name not in CHANGES_NOTHING and (script := scripts.get(command[1])) != LOOKS:
+                leaves = _leaves_alone(script, command)
+                for key in [one for one in self._about if not leaves(one.partition("}:")[2].partition(":")[0])]:
+                    self._forget(key)
         for command, answer in zip(commands, answers, strict=True):
             if len(commands) == sum(one[0] in READS for one in commands):
                 self._answers[command] = _copied(answer)
                 for key in command[1:] if command[0] == "MGET" else command[1:2]:
                     self._about.setdefault(key, set()).add(command)
 
+    def _forget(self, key: str) -> None:
+        for read in self._about.pop(key, ()):
+            self._answers.pop(read, None)
+
     def forget(self) -> None:
         """Forget everything."""
         self._answers.clear()
         self._about.clear()
+
+
+def _first_of(command: Command) -> Command | None:
+    """Return what asks for the first of those that a command asks for up to a score: before it is due, none is."""
+    return ("ZRANGE", command[1], 0, 0, "WITHSCORES") if command[0] == "ZRANGE" and "BYSCORE" in command else None
+
+
+def _leaves_alone(script: str | None, command: Command) -> Callable[[str], bool]:
+    """Return what says of a kind of keys whether a script leaves it as it is."""
+    if script == "beat":
+        return lambda kind: kind not in BEATEN
+    if script not in ABOUT_JOBS:
+        return lambda _: False
+    fields = msgspec.msgpack.decode(command[5]) if script == "commit" else {}
+    if fields and not any(found for name, found in fields.items() if name not in NOTES_ONLY):
+        return lambda kind: kind not in NOTED
+    return NOT_ABOUT_JOBS.__contains__
 
 
 def _copied(answer: Any) -> Any:
@@ -110,13 +149,16 @@ class Server:
         called = [self.scripts.get(command[1], "") if command[0] == "EVALSHA" else "" for command in commands]
         if not {"claim", "control"}.isdisjoint(called):
             self.client.set(self.prefix + TIME_KEY, "{} {}".format(*divmod(process.world.now(), 1_000_000)))
+        wanted = len(commands)
+        if wanted == 1 and (first := _first_of(commands[0])):
+            commands = [*commands, first]
         self._connection.send_packed_command(self._connection.pack_commands(commands))
         answers = [self._answer() for _ in commands]
         self.known.learn(commands, answers, self.scripts)
-        for name, command, answer in zip(called, commands, answers, strict=True):
+        for name, command, answer in zip(called, commands[:wanted], answers, strict=False):
             if name and not isinstance(answer, redis.ResponseError):
                 self.witness(process.name, name, command, answer)
-        return answers
+        return answers[:wanted]
 
     def _answer(self) -> Any:
         try:
@@ -216,7 +258,8 @@ class SimulatedConnection(AbstractConnection):
         world = self._process.world
         if self._incarnation is None:
             await self.connect()
-        await self._process.step()
+        if world.random.random() < ON_ITS_WAY:
+            await self._process.step()
         if world.happens(world.faults.store_refuses) or self._server.down or not self.is_connected:
             await self.disconnect()
             raise redis.ConnectionError("Expected to send a command to the store, but the connection broke.")
@@ -238,6 +281,25 @@ class SimulatedConnection(AbstractConnection):
         return answer
 
 
+class SimulatedPool(ConnectionPool):
+    """The connections of one process, without what redis-py measures and tells about each of them."""
+
+    async def get_connection(self, *_: Any, **__: Any) -> AbstractConnection:
+        """Return a connection that nobody uses."""
+        connection: AbstractConnection = self.get_available_connection()  # type: ignore[no-untyped-call] # redis-py's own
+        try:
+            await self.ensure_connection(connection)
+        except BaseException:
+            await self.release(connection)
+            raise
+        return connection
+
+    async def release(self, connection: AbstractConnection) -> None:
+        """Take a connection back."""
+        self._in_use_connections.remove(connection)
+        self._available_connections.append(connection)
+
+
 class SimulatedStore(Store):
     """The shipped store on simulated connections to the real server, whose clock is the simulated one."""
 
@@ -245,8 +307,8 @@ class SimulatedStore(Store):
         """Belong to a process."""
         self._server = server
         super().__init__("redis://simulated", server.namespace, process.name)
-        self._redis.connection_pool = ConnectionPool(
-            SimulatedConnection, server=server, process=process, retry=Retry(NoBackoff(), RETRIES)
+        self._redis.connection_pool = SimulatedPool(
+            SimulatedConnection, server=server, process=process, retry=Retry(NoBackoff(), RETRIES), driver_info=None
         )
 
     def _script(self, name: str) -> AsyncScript:

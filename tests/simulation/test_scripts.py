@@ -207,6 +207,15 @@ class Scripts(RuleBasedStateMachine):
         self.do(self.store.published(sorted(self.outbox)))
         self.outbox.clear()
 
+    @rule(meanwhile=st.booleans())
+    def publish_on_its_behalf(self, meanwhile: bool) -> None:
+        """Another instance takes this one for dead; it may have been slow only, and decides once more."""
+        entries = self.do(self.store.outbox("instance"))
+        if meanwhile:
+            self.submit(5, 1, False)
+        self.do(self.store.drop_outbox("instance", sorted(entries)))
+        self.outbox -= entries.keys()
+
     # What must be so after each
 
     @invariant()
@@ -230,6 +239,9 @@ class Scripts(RuleBasedStateMachine):
         assert self.do(self.store.busy()) == self.busy()
         assert self.do(self.store.usage({SUBJECT: Limit(max_running=1)}, 0))[SUBJECT].running == len(self.running())
         assert set(self.do(self.store.outbox("instance"))) == self.outbox
+        assert (
+            self.do(self.store.unpublished()).get("instance", set()) == self.outbox
+        )  # Else nobody would ever find them.
         for name in SLOTS:
             held = {str(one.attempt_id): one.job_id for one in self.leased() if one.runner_id == name}
             assert self.do(self.store.held(name)) == held

@@ -52,8 +52,8 @@ class Witness:
         self._counts: dict[str, Subjects] = {}
         """What each attempt counts against."""
         self._starts: dict[str, deque[int]] = defaultdict(deque)
-        self._debts: dict[tuple[str, str], float] = defaultdict(float)
-        """What others of the pool were given while a tenant waited for the same, in weighted slots."""
+        self._debts: dict[tuple[str, str, str], float] = defaultdict(float)
+        """What each other tenant of the pool was given while a tenant waited for the same, in weighted slots."""
         self._ahead: dict[tuple[str, str], float] = defaultdict(float)
         """What a tenant's critical jobs took out of turn, until it has its turn again."""
         self._controls: Controls | None = None
@@ -234,9 +234,9 @@ class Witness:
         """A tenant that waits is passed over for no more than what the largest attempts of both take, and what its critical jobs took before."""
         controls = self._in_force()
         waits = {one.tenant for one in could if one.priority < CRITICAL} - {job.tenant}
-        for pool, tenant in list(self._debts):
+        for pool, tenant, other in list(self._debts):
             if pool == job.pool and (tenant == job.tenant or tenant not in waits):
-                del self._debts[pool, tenant]
+                del self._debts[pool, tenant, other]
         if critical:
             self._ahead[job.pool, job.tenant] += job.slots / controls.weight(job.tenant)
             return
@@ -245,11 +245,12 @@ class Witness:
             return
         for tenant in waits:
             self.seen["part"] += 1
-            self._debts[job.pool, tenant] += job.slots / controls.weight(job.tenant)
+            pair = job.pool, tenant, job.tenant
+            self._debts[pair] += job.slots / controls.weight(job.tenant)
             bound = sum(2 / controls.weight(one) for one in (tenant, job.tenant)) + self._ahead[job.pool, tenant]
-            if self._debts[job.pool, tenant] > bound:
+            if self._debts[pair] > bound:
                 self._world.fail(
-                    f"{job.tenant} was given {self._debts[job.pool, tenant]:g} slots while {tenant} waited for its part"
+                    f"{job.tenant} was given {self._debts[pair]:g} slots while {tenant} waited for its part"
                 )
 
 

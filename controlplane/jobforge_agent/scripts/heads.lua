@@ -37,6 +37,10 @@ end
 
 local KEYED_AT_ONCE = 8 -- A limit lets few jobs of one key go; the queues behind it are not to be hidden by a long one.
 
+local function earlier(a, b)
+  return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2])
+end
+
 local function first_jobs(lane)
   local found, bound = {}, nil
   local queues = redis.call('ZRANGE', prefix .. 'lane:' .. lane, 0, most - 1, 'WITHSCORES')
@@ -50,10 +54,11 @@ local function first_jobs(lane)
       found[#found + 1] = { tonumber(entries[entry + 1]), entries[entry] }
     end
     if #found >= most then
-      table.sort(found, function(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end)
+      table.sort(found, earlier)
       bound = found[most][1]
     end
   end
+  table.sort(found, earlier)
   return found
 end
 

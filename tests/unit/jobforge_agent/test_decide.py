@@ -153,6 +153,16 @@ def test_deciding_again_from_the_same_record_gives_the_same_bytes() -> None:
         assert decisions[0] == decisions[1]
 
 
+def test_a_cancellation_that_is_decided_again_about_another_attempt_is_another_event() -> None:
+    ids = {
+        DECIDERS[types.JobCancelRequested](job(Phase.RUNNING, attempt_id=attempt_id), CANCEL, context())
+        .events[0]
+        .header.event_id
+        for attempt_id in ("a1", "a2", "a1")
+    }
+    assert len(ids) == 2
+
+
 def test_a_redelivered_conclusion_publishes_the_same_events_again() -> None:
     first = DECIDERS[types.AttemptSucceeded](job(Phase.RUNNING), succeeded(), context())
     assert first.job is not None
@@ -181,6 +191,12 @@ def test_leases_are_lost_apart_from_failures_and_not_for_ever() -> None:
         (job(Phase.RETRYING, due_at=NOW + 1), NOW, [], Phase.RETRYING),
         (job(Phase.QUEUED, due_at=NOW), NOW, ["JobFailed", "TruthAsserted"], Phase.FAILED),
         (job(Phase.RUNNING), NOW + 31 * SECOND, ["AttemptRevoked", "JobRetryScheduled"], Phase.RETRYING),
+        (
+            job(Phase.RUNNING, cancel_reason="enough"),
+            NOW + 31 * SECOND,
+            ["AttemptRevoked", "JobCancelled", "TruthAsserted"],
+            Phase.CANCELLED,
+        ),
         (job(Phase.RUNNING, due_at=NOW, deadline=NOW), NOW, ["JobFailed", "TruthAsserted"], Phase.FAILED),
     ],
 )

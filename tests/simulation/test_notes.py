@@ -1,0 +1,145 @@
+"""What is noted of runners and controls is what the log says, whoever comes late with what, and however often: on a real Valkey."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controlplane.events import types
+from controlplane.events.catalog import Service
+from controlplane.events.header import outside_header
+from controlplane.events.identity import Instant
+from controlplane.events.types import LogPosition
+from controlplane.jobforge_agent.changes import Changes
+from controlplane.jobforge_agent.control_store import VERSION, Noted, noted
+from controlplane.jobforge_agent.store import Store
+
+PLACE = "controlplane.controls/0"
+IDENTITY = types.Producer(service=Service.JOBFORGE, version="1", instance="one")
+BREAKER, ADMISSION = "breaker:type:light", "admission"
+
+
+@asynccontextmanager
+async def empty_store(url: str) -> AsyncIterator[Store]:
+    store = Store(url, f"notes-{uuid.uuid4().hex[:8]}", "instance")
+    try:
+        yield store
+    finally:
+        client: Any = store._redis
+        if keys := await client.keys(store._prefix.replace("{", "[{]").replace("}", "[}]") + "*"):
+            await client.delete(*keys)
+        await store.close()
+
+
+def declared(kind: str, number: int) -> Any:
+    """Return the event of a kind at a place of the log: every other one takes back what the ones before said."""
+    on = number % 2 == 0
+    header = outside_header(kind, f"{kind}/{number}", IDENTITY, Instant(number), correlation_id="c")
+    match kind:
+        case "LimitDeclared":
+            return types.LimitDeclared(header=header, subject="type:light", max_running=number + 1 if on else None)
+        case "PauseDeclared":
+            return types.PauseDeclared(header=header, subject="pool:default", paused=on)
+        case "BreakerChanged":
+            return types.BreakerChanged(
+                header=header, subject=BREAKER, state="OPEN" if on else "CLOSED", until=None, failures=1, successes=0,
+                openings=number, reason="drawn",
+            )  # fmt: skip
+        case _:
+            return types.AdmissionChanged(
+                header=header, subject=ADMISSION, open=on, reason="drawn", in_flight=1, limit=number
+            )
+
+
+KINDS = ("LimitDeclared", "PauseDeclared", "BreakerChanged", "AdmissionChanged")
+READS = st.lists(st.tuples(st.integers(0, 7), st.integers(1, 4)), max_size=20)
+"""Batches as instances come with them, in whatever order: from which offset, and how many."""
+
+
+@given(kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=8), reads=READS)
+@settings(max_examples=60, deadline=None)
+def test_controls_are_the_fold_of_the_log_in_whatever_order_instances_come_with_them(
+    kinds: list[str], reads: list[tuple[int, int]], redis_url: str
+) -> None:
+    log = [declared(kind, number) for number, kind in enumerate(kinds)]
+    changes = [
+        noted(one, LogPosition(topic="controlplane.controls", partition=0, offset=number), number)
+        for number, one in enumerate(log)
+    ]
+
+    async def play() -> None:
+        async with empty_store(redis_url) as store:
+            assert await store.controls.note([], fold={PLACE: 0})
+            reached = 0
+            for start, count in (*reads, *((number, 1) for number in range(len(log)))):
+                end = min(len(log), start + count)
+                if start < end:
+                    taken = await store.controls.note(changes[start:end], expect={PLACE: (start, end)})
+                    assert taken == (start == reached)
+                    reached = end if taken else reached
+                await is_fold(store, changes[:reached])
+            assert reached == len(log)
+
+    asyncio.run(play())
+
+
+async def is_fold(store: Store, changes: list[Noted]) -> None:
+    """Check that the store holds what the changes, one after another, leave."""
+    fields: dict[str, bytes] = {}
+    guards: dict[str, str] = {}
+    for one in changes:
+        fields |= one.fields
+        guards |= one.guards
+    kept = await store._redis.hgetall(store._prefix + "controls")
+    assert {name.decode(): value for name, value in kept.items() if name != VERSION} == {
+        name: value for name, value in fields.items() if value
+    }
+    assert await store.controls.guards([BREAKER, ADMISSION]) == {
+        name: guards.get(name, "") for name in (BREAKER, ADMISSION)
+    }
+
+
+@pytest.mark.parametrize(("kind", "subject"), [("BreakerChanged", BREAKER), ("AdmissionChanged", ADMISSION)])
+def test_a_note_that_comes_late_undoes_no_decision(kind: str, subject: str, redis_url: str) -> None:
+    first, second = declared(kind, 0), declared(kind, 2)
+    place = LogPosition(topic="controlplane.controls", partition=0, offset=0)
+
+    async def play() -> None:
+        async with empty_store(redis_url) as store:
+            await store.controls.note([], fold={PLACE: 0})
+            note = [noted(first, place, 0)]
+            assert await store.controls.note(note, expect={PLACE: (0, 1)})
+            decision = Changes()
+            decision.guard("guards", subject, first.header.event_id, second.header.event_id)
+            assert await store.commit(decision) == "ok"
+            # A process that read the first before it was stopped goes on: the second would be decided once more.
+            assert not await store.controls.note(note, expect={PLACE: (0, 1)})
+            assert (await store.controls.guards([subject]))[subject] == second.header.event_id
+
+    asyncio.run(play())
+
+
+def test_a_heartbeat_that_comes_late_and_a_repeated_registration_take_nothing_back(redis_url: str) -> None:
+    header = outside_header("RunnerRegistered", "r", IDENTITY, Instant(0), correlation_id="c")
+    runner = types.RunnerRegistered(
+        header=header, runner_id="r", name="runner", slots=1, labels={}, capabilities=(), inbox_partition=0, heartbeat_seconds=5.0
+    )  # fmt: skip
+
+    async def play() -> None:
+        async with empty_store(redis_url) as store:
+            await store.register(runner, 10)
+            assert await store.beats() == {"r": (10, ())}
+            await store.beat("r", 30, ["attempt"], draining=True)
+            await store.beat("r", 20, [], draining=False)
+            await store.register(msgspec.structs.replace(runner, slots=2), 40)
+            assert await store.beats() == {"r": (30, ("attempt",))}
+            assert await store.draining() == {"r"}
+            assert (await store.runners())["r"].slots == 2
+
+    asyncio.run(play())
