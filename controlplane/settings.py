@@ -125,6 +125,11 @@ class Settings(BaseSettings):
     most_jobs_in_flight: Count = Field(
         500_000, description="Jobs accepted and not concluded; beyond it submissions are answered with 503."
     )
+    most_lag_seconds: float | None = Field(
+        None,
+        gt=0,
+        description="Reads further behind the log than this have submissions answered with 503; none: however far.",
+    )
     breaker_failures: Count = Field(
         5, description="So many failures of one destination, and half of what was counted, open its circuit breaker."
     )

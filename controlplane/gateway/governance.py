@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from controlplane.api.models import Reflects
@@ -27,9 +27,18 @@ logger = logging.getLogger(__name__)
 class Governance:
     """The controls, kept up to date while `follow` runs."""
 
-    def __init__(self, connection: LogConnection, partitions: int) -> None:
-        """Know nothing yet."""
+    def __init__(
+        self,
+        connection: LogConnection,
+        partitions: int,
+        *,
+        behind_seconds: Callable[[], float] = lambda: 0.0,
+        most_behind_seconds: float | None = None,
+    ) -> None:
+        """Know nothing yet; submissions are admitted while reads are behind the log by no more than `most_behind_seconds`."""
         self.controls = Controls()
+        self._behind_seconds = behind_seconds
+        self._most_behind_seconds = most_behind_seconds
         self._connection = connection
         self._next = {(CONTROLS.name, number): 0 for number in range(partitions)}
         self._moved = asyncio.Condition()
@@ -107,7 +116,7 @@ class Governance:
         """Return if submissions are admitted now.
 
         Raises:
-            Refused: too much is in flight; the answer says how much, how much may be, and when to try again.
+            Refused: too much is in flight, or reads are too far behind; the answer says how much, how much may be, and when to try again.
         """
         admission = self.controls.admission
         if admission is not None and not admission.open:
@@ -117,3 +126,11 @@ class Governance:
                 retry_after_seconds=admission.retry_after_seconds,
             )  # fmt: skip
             raise Refused(error)
+        most, behind = self._most_behind_seconds, self._behind_seconds()
+        if most is not None and behind > most:
+            text = f"Expected reads to be at most {most:g} s behind the log, but they are {behind:.1f} s. Submissions are admitted again when they caught up."
+            raise Refused(
+                envelope(
+                    "overloaded", text, field="projection_lag", expected=f"at most {most:g} s", found=round(behind, 1)
+                )
+            )

@@ -44,6 +44,7 @@ from controlplane.gateway.reads import add_reads
 from controlplane.log.connection import LogConnection
 from controlplane.log.producer import LogProducer
 from controlplane.log.topics import ensure_topics
+from controlplane.replicas.choice import behind_seconds
 from controlplane.security.serving import server_config
 from controlplane.settings import Settings
 from controlplane.telemetry.health import Dependency, State, health_routes, process_metrics
@@ -70,15 +71,19 @@ def create_app(settings: Settings) -> FastAPI:
         producer = LogProducer(connection, service=Service.GATEWAY, partitions=counts)
         await producer.start()
         capabilities = Capabilities(connection, counts[RUNNERS.name])
-        governance = Governance(connection, counts[CONTROLS.name])
+        truthcores = TruthCores(settings.truthcore_urls, settings.tls)
+        governance = Governance(
+            connection, counts[CONTROLS.name], behind_seconds=lambda: behind_seconds(truthcores.directory.replicas),
+            most_behind_seconds=settings.most_lag_seconds,
+        )  # fmt: skip
         following = asyncio.gather(capabilities.follow(), governance.follow())
         store = ContentStore.from_settings(settings)
         app.state.door = submissions.Door(producer, capabilities, store, governance)
         app.state.governance = governance
         app.state.connection = connection
         app.state.tail = Tail(connection, counts)
-        app.state.truthcores = TruthCores(settings.truthcore_urls, settings.tls)
-        app.state.truthcores.start()
+        app.state.truthcores = truthcores
+        truthcores.start()
         watch(app, metrics)
         yield
         await app.state.tail.stop()

@@ -50,3 +50,12 @@ def ranked(replicas: Iterable[Replica], wanted: Mapping[Partition, int]) -> list
         return False, missing(one, wanted), behind, one.questions, one.answered
 
     return sorted(some, key=order)
+
+
+def behind_seconds(replicas: Iterable[Replica]) -> float:
+    """Return how far reads are behind the log: as far as the nearest replica of the shard that is furthest behind; 0 where nobody answers."""
+    nearest: dict[int, float] = {}
+    for standing in (one.standing for one in replicas if one.standing is not None):
+        lag = standing.reflects.lag_seconds
+        nearest[standing.shard] = min(lag, nearest.get(standing.shard, lag))
+    return max(nearest.values(), default=0.0)
