@@ -8,7 +8,7 @@ import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import redis
@@ -29,12 +29,15 @@ from controlplane.jobforge_agent.upkeep import Upkeep
 from controlplane.log.connection import LogConnection, LogUnavailable
 from controlplane.log.producer import LogProducer
 from controlplane.log.topics import ensure_topics
-from controlplane.log.transport import batch_app, reached, run_app
+from controlplane.log.transport import LEAVE_WITHIN_SECONDS, batch_app, reached, run_app
 from controlplane.security.serving import serving
 from controlplane.settings import Settings, TlsFiles
 from controlplane.telemetry.health import Dependency, State, health_app
 from controlplane.telemetry.logs import configure_logging
 from controlplane.telemetry.tracing import configure_tracing
+
+CANCEL_AGAIN_SECONDS: Final = LEAVE_WITHIN_SECONDS + 1.0
+"""Longer than leaving the group takes, which is not to be cut short."""
 
 logger = logging.getLogger(__name__)
 
@@ -127,9 +130,12 @@ async def _until_one_ends(*works: Coroutine[Any, Any, None]) -> None:
     """Run the parts of an instance until the first ends, then end the others; raises what it raised."""
     tasks = [asyncio.create_task(work) for work in works]
     done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
-        task.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)
+    while pending:
+        # Once is not enough: a process that was stopped wakes with its questions to the store timed out, and the client of the store then
+        # takes this for the time-out. Whoever caught that would go on for ever.
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
     for task in done:
         task.result()
 

@@ -20,6 +20,7 @@ class Appended(msgspec.Struct, frozen=True, kw_only=True):
     at: int
     """Append time, milliseconds since 1970."""
     event: Any
+    value: bytes
 
     @property
     def instance(self) -> str:
@@ -44,7 +45,12 @@ async def timeline(
             for (topic, partition), batch in (await reader.batch(timeout_seconds=0.5)).items():
                 found += [
                     Appended(
-                        topic=topic, partition=partition, offset=one.offset, at=one.timestamp, event=decode(one.value)
+                        topic=topic,
+                        partition=partition,
+                        offset=one.offset,
+                        at=one.timestamp,
+                        event=decode(one.value),
+                        value=one.value,
                     )
                     for one in batch
                 ]
@@ -68,3 +74,11 @@ def not_once(records: list[Appended], jobs: list[str]) -> dict[str, int]:
     """Return which jobs did not conclude exactly once, and how often they did."""
     found = conclusions(records)
     return {one: len(found.get(one, ())) for one in jobs if len(found.get(one, ())) != 1}
+
+
+def differing(records: list[Appended]) -> list[str]:
+    """Return the ids of events that are on the log more than once and do not say the same each time, to the byte."""
+    said: dict[str, set[bytes]] = {}
+    for one in records:
+        said.setdefault(one.event.header.event_id, set()).add(one.value)
+    return [event_id for event_id, values in said.items() if len(values) > 1]

@@ -203,12 +203,25 @@ def test_a_retry_by_id_runs_a_waiting_job_now_and_a_failed_one_again(client: Cli
     assert until(lambda: happened(client, "JobSubmitted", job_id=again))[0]["event"]["retry_of"] == failed.job_id
 
 
-def test_a_breaker_opens_tries_again_and_closes(client: Client) -> None:
+def why_it_waits(stack: SystemStack, handle: JobHandle) -> str:
+    """Return what `controlplane job ID` says that a job waits for."""
+    return str(command(stack, "job", handle.job_id)[1]["waiting_for"])
+
+
+def test_a_breaker_opens_tries_again_and_closes(stack: SystemStack, client: Client) -> None:
     broken = [client.submit("s.downstream", {"down": True}, retry={"max_attempts": 1}) for _ in range(6)]
     for handle in broken:
         handle.wait(WAIT_SECONDS)
     until(lambda: happened(client, "BreakerChanged", subject="breaker:type:s.downstream", state="OPEN"))
     assert until(lambda: happened(client, "AlertRaised", kind="breaker_open"))
+    trial = client.submit("s.downstream", {"down": True}, retry={"max_attempts": 100, "initial_backoff_seconds": 0})
+    # Each time that it is tried it fails, and the breaker rests for twice as long: one rest is long enough to ask in.
+    said = until(
+        lambda: (why := why_it_waits(stack, trial)).startswith("the circuit breaker") and "open until" in why and why
+    )
+    assert said.startswith("the circuit breaker of s.downstream is open until ")
+    assert said.endswith((" UTC: The trial failed.", " attempts failed because of it."))
+    trial.cancel()
     sound = [client.submit("s.downstream", {"down": False}) for _ in range(3)]
     assert [handle.result(WAIT_SECONDS) for handle in sound] == [{"printed": True}] * 3
     until(lambda: happened(client, "BreakerChanged", subject="breaker:type:s.downstream", state="CLOSED"))
