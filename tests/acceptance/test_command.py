@@ -17,6 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from controlplane.cli.main import app
+from controlplane.settings import settings
 from tests.acceptance.waiting import WAIT_SECONDS, until
 
 pytestmark = [pytest.mark.xdist_group("studio"), pytest.mark.timeout(300)]
@@ -24,7 +25,9 @@ pytestmark = [pytest.mark.xdist_group("studio"), pytest.mark.timeout(300)]
 
 def run(work: SimpleNamespace, *arguments: str) -> tuple[int, str]:
     """Run a command in this process; returns its exit code and all that it said."""
-    done = CliRunner().invoke(app, [*arguments, "--gateway", work.url])
+    settings.cache_clear()  # A process reads its variables once, but this one runs many commands.
+    done = CliRunner().invoke(app, [*arguments, "--gateway", work.url], env=work.stack.environment())
+    settings.cache_clear()
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
     return done.exit_code, done.output
 
