@@ -28,19 +28,29 @@ def export(
     every: Annotated[float, typer.Option(min=1.0, help="With --follow: seconds between two looks at the log.")] = 60.0,
     as_json: Json = False,
 ) -> None:
-    """Write the history of everything as Parquet for other engines; goes on where an earlier export ended, each record once."""
+    """Write the history of everything as Parquet for other engines; goes on where an earlier export ended, each record once.
+
+    With --follow it also waits while the log is away.
+    """
     from controlplane.cli import show
     from controlplane.cli.audit import log_connection, with_progress
     from controlplane.log.connection import LogUnavailable, LogUnconfigured
+    from controlplane.log.reader import PositionGone
     from controlplane.truthcore_projector.export import Export, ExportBusy, ExportInvalid, export_to_end
 
     try:
         connection, target = log_connection(), Export(folder)
         try:
             while True:
-                records = with_progress(
-                    "exporting", as_json or follow, lambda told: export_to_end(connection, target, told)
-                )
+                try:
+                    records = with_progress(
+                        "exporting", as_json or follow, lambda told: export_to_end(connection, target, told)
+                    )
+                except LogUnavailable as error:
+                    if not follow or isinstance(error, PositionGone):
+                        raise
+                    typer.echo(f"Waits for the log: {error}", err=True)
+                    records = 0
                 said = {"records": records, "reflects": sum(target.positions().values()), "folder": str(folder)}
                 if records or not follow:
                     show.output(said, as_json, _print)

@@ -33,6 +33,8 @@ from controlplane.truthcore_projector.store import Store, positions_in
 from controlplane.truthcore_projector.tables import DETAIL, DETAIL_TOPICS, stored
 
 PART: Final = ".part"
+FORM: Final = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480"
+"""Who looks for one record reads a row group of each file that may hold it: a sixth of the usual size costs half of the time, and no space."""
 LOOK_SECONDS: Final = 600.0
 WORTH_ROWS: Final = 1_000_000
 """What is archived by itself comes in files that are worth opening: each is a moment more for every query that needs it."""
@@ -93,7 +95,7 @@ def _written(store: Store, before: datetime, least_rows: int) -> list[tuple[Arch
         for table, detail in DETAIL.items():
             which, part = f"{gone} AND {detail}", store.archive / f"{uuid4()}{PART}"
             query = f"SELECT * FROM {stored(table)} WHERE {which}"
-            (rows,) = cursor.execute(f"COPY ({query}) TO {text(part)} (FORMAT parquet, COMPRESSION zstd)").fetchall()[0]
+            (rows,) = cursor.execute(f"COPY ({query}) TO {text(part)} ({FORM})").fetchall()[0]
             if not rows:
                 part.unlink()
                 continue
