@@ -95,3 +95,13 @@ def bench_all(jobs: int = 20_000, events: int = 500_000) -> None:
     from controlplane.cli.bench import run_all
 
     raise typer.Exit(run_all(jobs, events))
+
+
+@app.command("client")
+def bench_client(
+    jobs: Annotated[int, typer.Option(min=1000, help="Submissions of each round.")] = 100_000, as_json: Json = False
+) -> None:
+    """Submit jobs straight to the log from one process, acknowledged by it, beside the stock producer."""
+    from controlplane.cli.bench_client import run_client
+
+    raise typer.Exit(run_client(jobs, as_json=as_json))

@@ -90,9 +90,13 @@ def jobs_in(lines: list[str]) -> set[str]:
     return {line.split()[0] for line in list(lines) if line.startswith("visit-")}
 
 
-@pytest.mark.parametrize("program", ["aiokafka_consumer.py", "confluent_consumer.py"])
-def test_consumers_see_the_conclusions(visited: SystemStack, program: str) -> None:
-    with running(visited, program) as lines:
+@pytest.mark.parametrize(
+    "argv",
+    [["aiokafka_consumer.py"], ["confluent_consumer.py"], ["faust_consumer.py", "worker", "--without-web"]],
+    ids=["aiokafka", "confluent-kafka", "faust"],
+)
+def test_consumers_see_the_conclusions(visited: SystemStack, argv: list[str]) -> None:
+    with running(visited, *argv) as lines:
         until(lambda: jobs_in(lines) == COMPLETED)
 
 
