@@ -25,7 +25,8 @@ from controlplane.jobforge_agent.ownership import Ownership
 from controlplane.jobforge_agent.relations import Relations
 from controlplane.jobforge_agent.router import Router
 from controlplane.jobforge_agent.state import Job
-from controlplane.jobforge_agent.store import Owned, Store
+from controlplane.jobforge_agent.store import Store
+from controlplane.jobforge_agent.stored import Owned
 from controlplane.jobforge_agent.traces import Traces
 from controlplane.log.connection import LogConnection
 from controlplane.log.positions import Partition

@@ -18,7 +18,8 @@ from controlplane.jobforge_agent.decide import Context, new_job
 from controlplane.jobforge_agent.moments import Now
 from controlplane.jobforge_agent.notes import Notes
 from controlplane.jobforge_agent.state import SECOND, Job
-from controlplane.jobforge_agent.store import Owned, Store
+from controlplane.jobforge_agent.store import Store
+from controlplane.jobforge_agent.stored import Owned
 from controlplane.log.connection import LogConnection
 from controlplane.log.group import OffsetBook
 from controlplane.log.positions import Partition
@@ -205,7 +206,7 @@ class Ownership:
                 places = starts
             while True:
                 known = await self._store.jobs([job.job_id for job in part])
-                changes = Changes.between((before := known.get(job.job_id), _still_held(before, job)) for job in part)
+                changes = Changes.between((before := known.get(job.job_id), _reconciled(before, job)) for job in part)
                 verdict = await self._store.commit(changes, owned={number: epoch}, places=places)
                 if verdict == "ok":
                     break
@@ -228,7 +229,15 @@ class Ownership:
         return new_job(event, context)
 
 
-def _still_held(before: Job | None, job: Job) -> Job:
-    """Return a restored job that counts against what the store says, if it knows the lease: else nobody would ever take that back."""
-    same = before is not None and before.leased and job.leased and before.attempt_id == job.attempt_id
-    return msgspec.structs.replace(job, holds=before.holds) if same and before is not None else job
+def _reconciled(before: Job | None, job: Job) -> Job:
+    """Return what becomes of a restored job that the store knows, too.
+
+    A conclusion that only the store has is on its way to the log, in the outbox of whoever decided it: it stays. A lease counts against
+    what the store says that it does, else nobody would ever take that back.
+    """
+    if before is None:
+        return job
+    if before.concluded and not job.concluded:
+        return before
+    same = before.leased and job.leased and before.attempt_id == job.attempt_id
+    return msgspec.structs.replace(job, holds=before.holds) if same else job

@@ -21,7 +21,8 @@ from controlplane.jobforge_agent.paces import Paces
 from controlplane.jobforge_agent.policy import Assignment, Candidate, Policy, Situation, cost
 from controlplane.jobforge_agent.rules import Limits
 from controlplane.jobforge_agent.state import CRITICAL_BOOST_MICROS, SECOND, Job
-from controlplane.jobforge_agent.store import Beat, Claim, Heads, Store, Usage
+from controlplane.jobforge_agent.store import Beat, Store
+from controlplane.jobforge_agent.stored import Claim, Heads, Usage
 from controlplane.log.producer import LogProducer
 from controlplane.log.traces import headers_of
 
@@ -95,7 +96,7 @@ class Router:
     # One round
 
     async def route_once(self) -> int:
-        """Lease what can be leased now; returns how many jobs that were, or were set aside because of a limit.
+        """Lease what can be leased now; returns how many jobs that were, or were set aside because of a limit, or have to be looked at again.
 
         A runner that comes while a round is under way has to wait for the next: what waits was looked at for the room that there was.
         """
@@ -135,7 +136,7 @@ class Router:
                 self._outbox.publish(str(claim.job.attempt_id), [claim.record])
                 self.metrics.moved([(one.job, claim.job)])
         aside = await self._set_aside(jobs, limits, usage, now) if limits else 0
-        return sum(accepted) + aside
+        return sum(one is not False for one in accepted) + aside
 
     async def _set_aside(self, jobs: list[Job], limits: dict[str, Limits], usage: dict[str, Usage], now: int) -> int:
         """Set queues aside whose next job a limit stopped before this round; others are seen again in the next one."""

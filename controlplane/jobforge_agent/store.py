@@ -24,6 +24,7 @@ from controlplane.jobforge_agent.depths import depth_name
 from controlplane.jobforge_agent.hearing import Heard
 from controlplane.jobforge_agent.policy import Shares
 from controlplane.jobforge_agent.state import SECOND, Job
+from controlplane.jobforge_agent.stored import Claim, Heads, Owned, Usage
 from controlplane.log.positions import Partition
 from controlplane.log.producer import OutgoingRecord
 
@@ -35,6 +36,7 @@ Verdict = Literal["ok", "fenced", "lost", "conflict", "stale"]
 Beat = tuple[int, tuple[str, ...]]
 """When the runner's last heartbeat was appended (microseconds), and the attempts that it held."""
 
+LOOK_AGAIN: Final = 2
 _pack = msgspec.msgpack.encode
 _unpack_records = msgspec.msgpack.Decoder(list[OutgoingRecord]).decode
 _unpack_record = msgspec.msgpack.Decoder(OutgoingRecord).decode
@@ -51,48 +53,6 @@ def partition_text(partition: Partition) -> str:
 def _partition(text: str) -> Partition:
     topic, _, number = text.rpartition("/")
     return topic, int(number)
-
-
-class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """A lease that the router wants: the job as it will be, the runner's capacity, and the record to publish."""
-
-    job: Job
-    queue: str
-    capacity: int
-    record: OutgoingRecord
-    cost: float
-    """What it takes of its tenant's part."""
-    limits: tuple[tuple[str, Limit], ...] = ()
-    """What must allow it: subject and limit."""
-
-
-class Heads(msgspec.Struct, frozen=True, kw_only=True):
-    """What could be routed now."""
-
-    version: str
-    """Of the controls."""
-    lanes: dict[str, float]
-    """Lanes with jobs that wait, and the score of the first job of each."""
-    jobs: list[Job]
-    busy: dict[str, int]
-    shares: dict[str, Shares]
-
-
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of a limit is used."""
-
-    running: int
-    recent: int
-    """Attempts that started within the period."""
-    oldest: int | None
-    """When the first of those started."""
-
-
-class Owned(msgspec.Struct, kw_only=True):
-    """A job partition as its owner knows it: under which epoch it is owned, and how many commits of owners it had."""
-
-    epoch: str
-    revision: int
 
 
 class Store:
@@ -258,8 +218,11 @@ class Store:
             for subject, running, recent, first in zip(limits, answers[::3], answers[1::3], answers[2::3], strict=True)
         }
 
-    async def claim(self, claims: Sequence[Claim], *, version: str) -> list[bool]:
-        """Lease jobs; returns which claims were accepted. Accepted records are in the outbox under their attempt id."""
+    async def claim(self, claims: Sequence[Claim], *, version: str) -> list[bool | None]:
+        """Lease jobs in their order; returns which claims were accepted. Accepted records are in the outbox under their attempt id.
+
+        None: a runner was filled meanwhile, so that nothing behind that claim was looked at.
+        """
         blobs: list[bytes] = []
         rows = []
         for claim in claims:
@@ -277,7 +240,8 @@ class Store:
                 )
             )  # fmt: skip
         fields = _pack({"outbox": self._instance, "version": version, "claims": rows})
-        return [bool(one) for one in await self._claim(keys=[self._key("lanes")], args=[self._prefix, fields, *blobs])]
+        answers = await self._claim(keys=[self._key("lanes")], args=[self._prefix, fields, *blobs])
+        return [None if one == LOOK_AGAIN else bool(one) for one in answers]
 
     async def busy(self) -> dict[str, int]:
         """Return the busy slots of each runner."""

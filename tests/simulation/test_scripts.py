@@ -25,7 +25,8 @@ from controlplane.events.types import LogPosition
 from controlplane.jobforge_agent.changes import Changes
 from controlplane.jobforge_agent.control_store import Noted
 from controlplane.jobforge_agent.state import Job
-from controlplane.jobforge_agent.store import Claim, Owned, Store
+from controlplane.jobforge_agent.store import Store
+from controlplane.jobforge_agent.stored import Claim, Owned
 from controlplane.jobforge_agent.transitions import Phase
 from controlplane.log.producer import OutgoingRecord
 
@@ -144,7 +145,8 @@ class Scripts(RuleBasedStateMachine):
     def claim(self, data: st.DataObject, runner: str, stale: int) -> None:
         """Two claims of one batch: the second meets what the first left."""
         chosen = [data.draw(st.sampled_from(self.waiting()), label="job") for _ in range(2)]
-        claims, expected = [], []
+        claims: list[Claim] = []
+        expected: list[bool | None] = []
         for one in chosen:
             self.numbers += 1
             limits = ((SUBJECT, Limit(max_running=self.limit)),) if one.concurrency_key else ()
@@ -157,9 +159,10 @@ class Scripts(RuleBasedStateMachine):
             )
             fits = self.busy().get(runner, 0) + one.slots <= SLOTS[runner]
             allowed = not limits or len(self.running()) < self.limit
-            yes = stale > 0 and self.jobs[one.job_id].phase is Phase.QUEUED and fits and allowed
-            expected.append(yes)
-            if yes:
+            could = stale > 0 and self.jobs[one.job_id].phase is Phase.QUEUED and allowed
+            left_out = None in expected or (could and not fits)
+            expected.append(None if left_out else could)
+            if expected[-1]:
                 self.jobs[one.job_id] = leased
                 self.outbox.add(str(leased.attempt_id))
         version = self.version if stale else "another"

@@ -19,6 +19,8 @@ FOUND = {
     196: "an attempt that did not stop when its job was cancelled was tried again when its time was over; revoked again, it had the same event id",
     306: "a runner that came between the look at what waits and the choice got jobs that had not been looked at in its size",
     318: "an instance that was taken for dead decided once more while its outbox was emptied, and nobody ever looked there again",
+    500: "two routers at once: a runner that the other one filled meanwhile stopped the older job, and fresher ones behind it in the batch went",
+    610: "a fold took back a conclusion that only the store had: it was in the outbox of an instance that had died, and was published in the end",
 }
 """Histories that showed a fault when they were played first, and which: another history once the code takes other steps, so what was mended has a test of its
 own as well wherever a smaller one shows it."""

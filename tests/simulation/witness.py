@@ -135,7 +135,7 @@ class Witness:
         fields = msgspec.msgpack.decode(command[FIRST_ARGUMENT + 2])
         given = [
             decode_job(command[FIRST_ARGUMENT + row[6]])
-            for row, yes in zip(fields["claims"], answer, strict=True) if yes
+            for row, verdict in zip(fields["claims"], answer, strict=True) if verdict == 1
         ]  # fmt: skip
         for job in given:
             self._waiting.pop(job.job_id, None)
