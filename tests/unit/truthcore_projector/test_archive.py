@@ -1,5 +1,6 @@
 """Detail in the archive: no answer and no digest shows where a row lies, whatever is archived when, and wherever that is cut off."""
 
+import asyncio
 import json
 import random
 import shutil
@@ -11,13 +12,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import duckdb
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.api.models import SqlRequest
 from controlplane.events.codec import encode
+from controlplane.log.connection import LogConnection
 from controlplane.log.positions import Partition
+from controlplane.truthcore_projector import archiving
 from controlplane.truthcore_projector.archive import (
     MANIFEST,
     ArchiveDamaged,
@@ -29,7 +33,9 @@ from controlplane.truthcore_projector.archiving import HistoryGone, archive, res
 from controlplane.truthcore_projector.comparison import of_files
 from controlplane.truthcore_projector.decode import Decoder
 from controlplane.truthcore_projector.digest import digest
+from controlplane.truthcore_projector.http import create_app
 from controlplane.truthcore_projector.moments import AsOf
+from controlplane.truthcore_projector.projector import Projector
 from controlplane.truthcore_projector.shards import WHOLE_LOG
 from controlplane.truthcore_projector.snapshots import SnapshotInvalid, Snapshots, Source, fetch, from_folder, publish
 from controlplane.truthcore_projector.sql import select
@@ -40,6 +46,7 @@ from tests.golden.projection import ends
 from tests.golden.records import golden_log
 from tests.unit.truthcore_projector.stories import START_SECONDS
 from tests.unit.truthcore_projector.test_past import QUESTIONS, Log, event, folded, logs, moments, places
+from tests.unit.truthcore_projector.worlds import COUNTS
 
 GOLDEN = golden_log()
 UNTIL = ends(GOLDEN)
@@ -101,7 +108,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def detail(store: Store) -> int:
     """Return how many rows of detail the database itself holds."""
     counts = [f"(SELECT count(*) FROM {stored(table)} WHERE {which})" for table, which in DETAIL.items()]
-    return int(store.connection.execute(f"SELECT {' + '.join(counts)}").fetchall()[0][0])
+    return int(store.connection.cursor().execute(f"SELECT {' + '.join(counts)}").fetchall()[0][0])
 
 
 def test_what_was_archived_is_out_of_the_database_and_named_with_its_records(store: Store) -> None:
@@ -152,7 +159,7 @@ def test_cut_off_anywhere_it_is_as_before_or_done(
         case "the commit":
             cut(store, "commit")
         case "the manifest":
-            cut(__import__("controlplane.truthcore_projector.archiving", fromlist=["_"]), "write_manifest")
+            cut(archiving, "write_manifest")
     files = archive(store, FOR_EVER)
     if not left.exists():
         copied(store, left)
@@ -189,6 +196,45 @@ def test_a_file_that_is_missing_or_changed_is_said(store: Store, tmp_path: Path)
     with pytest.raises(ArchiveDamaged, match="but there is none: put it back"):
         Store(tmp_path / "left" / "core.duckdb")
     file.write_bytes(whole)
+    store.see_archive()
+
+
+async def test_over_http_damage_ends_the_digest_and_what_needs_the_file(store: Store) -> None:
+    projector = Projector(LogConnection(bootstrap="127.0.0.1:1"), store, COUNTS)
+    app = create_app(store, projector, {}, snapshots=Snapshots(store, store.archive / "none", "core"))
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://core") as http:
+        digests = (await http.get("/v1/digest")).json()["tables"]
+        said = (await http.post("/v1/archive", json={"before": FOR_EVER.isoformat()})).json()
+        assert (said["rows"], said["folder"]) == (
+            sum(one.rows for one in archived(store.connection)),
+            str(store.archive),
+        )
+        assert (await http.get("/v1/digest")).json()["tables"] == digests
+        one = next(one for one in archived(store.connection) if one.table == "events")
+        file = store.archive / one.name
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
+        refused = (await http.get("/v1/digest")).json()
+        assert (refused["code"], one.sha256 in refused["message"]) == ("content_corrupt", True)
+        file.unlink()
+        refused = (await http.get("/v1/events")).json()
+        assert (refused["code"], f"Expected {file}" in refused["message"]) == ("content_corrupt", True)
+        assert (await http.get("/v1/truths")).status_code == 200
+    projector.close()
+
+
+async def test_what_is_old_enough_leaves_by_itself(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archiving, "WORTH_ROWS", 1)
+    monkeypatch.setattr(archiving, "LOOK_SECONDS", 0.01)
+    store.archive.write_text("in the way")
+    archives = asyncio.create_task(archiving.archive_by_itself(store, 1.0))
+    await asyncio.sleep(0.2)
+    assert not archives.done()  # What it cannot write it tries again.
+    store.archive.unlink()
+    async with asyncio.timeout(60):
+        while detail(store):  # noqa: ASYNC110 -- a thread archives
+            await asyncio.sleep(0.02)
+    archives.cancel()
     store.see_archive()
 
 
