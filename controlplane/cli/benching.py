@@ -1,5 +1,6 @@
 """`controlplane bench`: measure this machine."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -74,6 +75,21 @@ def bench_query(
     from controlplane.cli.bench_query import run_query
 
     raise typer.Exit(run_query(history, rate, seconds, limit_ms, as_json=as_json))
+
+
+@app.command("growth")
+def bench_growth(
+    events: Annotated[int, typer.Option(min=22_000)] = 20_000_000,
+    rounds: Annotated[int, typer.Option(min=3, help="How often each point read is asked.")] = 30,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="A folder that keeps growth.duckdb; what is there is asked again.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Fold millions of events into one file, without a broker, and ask it the documented questions; fails if one takes too much CPU time."""
+    from controlplane.cli.bench_growth import run_growth
+
+    raise typer.Exit(run_growth(events, rounds, data_dir, as_json=as_json))
 
 
 @app.command("gateway")

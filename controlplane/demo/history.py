@@ -3,8 +3,8 @@
 The services would write the same events; writing them without running the jobs makes millions in minutes.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Protocol
 
 from controlplane.events import types
 from controlplane.events.catalog import Service
@@ -23,10 +23,24 @@ BEGUN: Final = 1_767_225_600_000_000
 MICROS_PER_JOB: Final = 250
 
 
+class Target(Protocol):
+    """What a history is written to: a producer, or something that takes its records without a log."""
+
+    @property
+    def identity(self) -> types.Producer:
+        """Return who says that it wrote the records."""
+
+    def record(self, event: Any, /) -> Any:
+        """Return the record of an event."""
+
+    def send(self, records: Sequence[Any], /) -> Awaitable[list[LogPosition]]:
+        """Take records; their positions are known once they are on the log."""
+
+
 class _Writer:
     """Writes one kind of step for many jobs at once, each caused by the record of the step before."""
 
-    def __init__(self, producer: LogProducer, first: int, size: int, name: str) -> None:
+    def __init__(self, producer: Target, first: int, size: int, name: str) -> None:
         self._producer = producer
         self._numbers = range(first, first + size)
         self._name = name
@@ -148,24 +162,21 @@ async def write_history(
     """
     producer = LogProducer(connection, service=Service.GATEWAY, instance="history")
     await producer.start()
-    outside = LogPosition(topic="", partition=0, offset=0)
     jobs = -(-events // EVENTS_PER_JOB)
     try:
         for first in range(0, jobs, JOBS_AT_ONCE):
             size = min(JOBS_AT_ONCE, jobs - first)
-            writer = _Writer(producer, first, size, name)
-            places = [outside] * size
-            for step in (
-                writer.submitted,
-                writer.accepted,
-                writer.routed,
-                writer.ran,
-                writer.concluded,
-                writer.asserted,
-            ):
-                places = await writer.write(places, step)
+            await write_jobs(producer, first, size, name)
             if progress is not None:
                 progress((first + size) * EVENTS_PER_JOB)
     finally:
         await producer.stop()
     return jobs * EVENTS_PER_JOB
+
+
+async def write_jobs(target: Target, first: int, size: int, name: str) -> None:
+    """Write every step of so many jobs, beginning with a number; all jobs take a step before any takes the next."""
+    writer = _Writer(target, first, size, name)
+    places = [LogPosition(topic="", partition=0, offset=0)] * size
+    for step in (writer.submitted, writer.accepted, writer.routed, writer.ran, writer.concluded, writer.asserted):
+        places = await writer.write(places, step)

@@ -148,6 +148,10 @@ def _types(
 def job_counts(cursor: Cursor, filters: dict[str, str | None]) -> dict[Phase, int]:
     """Return how many jobs a filter finds, by phase."""
     conditions, parameters = job_conditions(filters)
-    query = f"SELECT phase, count(*) AS jobs FROM jobs WHERE {' AND '.join(conditions)} GROUP BY phase"
+    chosen = f"SELECT s.job_id FROM first_submissions AS s WHERE {' AND '.join(conditions)}"
+    query = f"""SELECT phase, count(*) AS jobs FROM (
+        SELECT phase FROM unfinished_jobs SEMI JOIN ({chosen}) USING (job_id)
+        UNION ALL SELECT phase FROM first_conclusions SEMI JOIN ({chosen}) USING (job_id)) GROUP BY phase"""
     gather = "SELECT phase, sum(jobs)::BIGINT AS jobs FROM parts GROUP BY phase"
-    return {Phase(row["phase"]): row["jobs"] for row in rows(cursor, query, parameters, gather=gather)}
+    found = {Phase(row["phase"]): row["jobs"] for row in rows(cursor, query, parameters * 2, gather=gather)}
+    return {phase: jobs for phase, jobs in found.items() if filters.get("phase") in (None, phase)}

@@ -64,6 +64,7 @@ def archive(store: Store, before: datetime, *, least_rows: int = 1) -> list[Arch
         known = [*archived(store.connection), *(file for file, _ in written)]
         store.begin()
         try:
+            store.settle()
             for file, which in written:
                 _let_go(store, file, which)
                 store.connection.execute(as_view(file.table, known, store.archive))

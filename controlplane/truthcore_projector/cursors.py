@@ -2,6 +2,8 @@
 
 A question is a handful of statements. Each holds for one shard by itself, because what it joins lies in one shard (a job's rows, a subject's); `tail` (order and
 limit, by names of the result) and `gather` (over `parts`, the shards' results end to end) say how the whole follows from the parts.
+
+A statement about names (jobs, subjects) says so in `about`, and has `{near}` where each part puts the condition on `log_time` that rows about them meet there.
 """
 
 import re
@@ -10,9 +12,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
+from weakref import WeakKeyDictionary
 
 import duckdb
 import pyarrow as pa
+
+from controlplane.truthcore_projector.whereabouts import EVERYWHERE, Whereabouts
 
 WHOLE: Final = "SELECT * FROM parts"
 DISTINCT: Final = "SELECT DISTINCT * FROM parts"
@@ -33,12 +38,24 @@ def _scratch() -> duckdb.DuckDBPyConnection:
 
 
 Parameters = Sequence[Any] | dict[str, Any]
+NEAR: Final = "{near}"
+VALUES_LIMIT: Final = 200
+
+FINDING: Final[WeakKeyDictionary[duckdb.DuckDBPyConnection, Whereabouts]] = WeakKeyDictionary()
+"""What finds names in the database of a cursor; one without reads everything."""
+
+
+def _placed(cursor: duckdb.DuckDBPyConnection, query: str, about: Sequence[str]) -> str:
+    if NEAR not in query:
+        return query
+    finding = FINDING.get(cursor)
+    return query.replace(NEAR, finding.condition(about) if finding else EVERYWHERE)
 
 
 class Part(Protocol):
     """A snapshot of one shard."""
 
-    def table(self, query: str, parameters: Parameters) -> pa.Table:
+    def table(self, query: str, parameters: Parameters, about: Sequence[str] = ()) -> pa.Table:
         """Return the rows of a statement."""
 
 
@@ -49,10 +66,10 @@ class Snapshot:
         """Take a cursor in a transaction."""
         self._cursor = cursor
 
-    def table(self, query: str, parameters: Parameters) -> pa.Table:
+    def table(self, query: str, parameters: Parameters, about: Sequence[str] = ()) -> pa.Table:
         """Return the rows of a statement."""
         given = parameters if isinstance(parameters, dict) else list(parameters)
-        return self._cursor.sql(query, params=given).to_arrow_table()
+        return self._cursor.sql(_placed(self._cursor, query, about), params=given).to_arrow_table()
 
 
 class Gathered:
@@ -62,12 +79,12 @@ class Gathered:
         """Take one snapshot of each shard."""
         self.parts = list(parts)
 
-    def tables(self, query: str, parameters: Parameters = ()) -> list[pa.Table]:
+    def tables(self, query: str, parameters: Parameters = (), about: Sequence[str] = ()) -> list[pa.Table]:
         """Return the rows of a statement, part by part."""
-        return list(_POOL.map(lambda part: part.table(query, parameters), self.parts))
+        return list(_POOL.map(lambda part: part.table(query, parameters, about), self.parts))
 
     def found(
-        self, query: str, parameters: Parameters, tail: str, gather: str
+        self, query: str, parameters: Parameters, tail: str, gather: str, about: Sequence[str]
     ) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Return the names of the columns and the rows of a statement over all parts.
 
@@ -76,7 +93,7 @@ class Gathered:
         """
         if _ENDS_WITH_ORDER.search(query):
             raise ValueError(f"Expected order and limit as `tail`, but found them in: {query[-200:]}")
-        whole = pa.concat_tables(self.tables(f"{query} {tail}", parameters))
+        whole = pa.concat_tables(self.tables(f"{query} {tail}", parameters, about))
         if tail or gather != WHOLE:
             scratch = _scratch()
             scratch.register("parts", whole)
@@ -107,12 +124,13 @@ Cursor = duckdb.DuckDBPyConnection | Gathered | Bounded
 
 
 def _run(
-    cursor: Cursor, query: str, parameters: Parameters, tail: str, gather: str
+    cursor: Cursor, query: str, parameters: Parameters, tail: str, gather: str, about: Sequence[str]
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     if isinstance(cursor, Bounded):
-        return _run(cursor.whole, cursor.seen(query), parameters, tail, gather)
+        return _run(cursor.whole, cursor.seen(query), parameters, tail, gather, about)
     if isinstance(cursor, Gathered):
-        return cursor.found(query, parameters, tail, gather)
+        return cursor.found(query, parameters, tail, gather, about)
+    query = _placed(cursor, query, about)
     result = cursor.execute(f"{query} {tail}", parameters if isinstance(parameters, dict) else list(parameters))
     return [column[0] for column in result.description or []], result.fetchall()
 
@@ -127,18 +145,39 @@ def table(cursor: Cursor, query: str) -> pa.Table:
 
 
 def tuples(
-    cursor: Cursor, query: str, parameters: Parameters = (), *, tail: str = "", gather: str = WHOLE
+    cursor: Cursor,
+    query: str,
+    parameters: Parameters = (),
+    *,
+    tail: str = "",
+    gather: str = WHOLE,
+    about: Sequence[str] = (),
 ) -> list[tuple[Any, ...]]:
     """Return the rows of a statement as tuples; times as the tables hold them."""
-    return _run(cursor, query, parameters, tail, gather)[1]
+    return _run(cursor, query, parameters, tail, gather, about)[1]
 
 
 def rows(
-    cursor: Cursor, query: str, parameters: Parameters = (), *, tail: str = "", gather: str = WHOLE
+    cursor: Cursor,
+    query: str,
+    parameters: Parameters = (),
+    *,
+    tail: str = "",
+    gather: str = WHOLE,
+    about: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Return the rows of a statement by column name; times are UTC."""
-    names, some = _run(cursor, query, parameters, tail, gather)
+    names, some = _run(cursor, query, parameters, tail, gather, about)
     return [{name: _utc(value) for name, value in zip(names, row, strict=True)} for row in some]
+
+
+def among(column: str, values: Sequence[Any]) -> tuple[str, list[Any]]:
+    """Return the condition that a column has one of these values, and its parameters: few as values, which the scan itself compares."""
+    if len(values) == 1:
+        return f"{column} = ?", list(values)
+    if len(values) <= VALUES_LIMIT:
+        return f"{column} IN ({', '.join('?' * len(values))})", list(values)
+    return f"{column} IN (SELECT unnest(?))", [list(values)]
 
 
 def _utc(value: Any) -> Any:

@@ -18,7 +18,7 @@ from controlplane.truthcore_projector.cursors import DISTINCT, Cursor, rows, tup
 from controlplane.truthcore_projector.differences import change_of
 from controlplane.truthcore_projector.moments import condition
 from controlplane.truthcore_projector.truths import Wanted, matches, page_end, truth, truth_cursor
-from controlplane.truthcore_projector.votes import Pair, contracts, reliabilities, standing
+from controlplane.truthcore_projector.votes import Pair, contracts, reliabilities, standing_about
 
 RECORDS_AT_ONCE: Final = 500
 PAIRS_AT_ONCE: Final = 500
@@ -224,12 +224,7 @@ class _Truths:
 
     def __init__(self, cursor: Cursor, pairs: Sequence[Pair], vector: Vector) -> None:
         known = condition({(TRUTH.name, partition): offset for partition, offset in vector.items()})
-        names = {"s": [s for s, _ in pairs], "p": [p for _, p in pairs]}
-        query = f"""SELECT a.* FROM ({standing(known, "subject IN (SELECT unnest($s::VARCHAR[]))")}) AS a
-          SEMI JOIN (SELECT unnest($s::VARCHAR[]) AS s, unnest($p::VARCHAR[]) AS p) AS wanted ON a.subject = s AND a.predicate = p"""
-        self._standing: dict[Pair, list[dict[str, Any]]] = {}
-        for row in rows(cursor, query, names) if pairs else ():
-            self._standing.setdefault((row["subject"], row["predicate"]), []).append(row)
+        self._standing = standing_about(cursor, pairs, known) if pairs else {}
         self._contracts = contracts(cursor, [p for _, p in pairs], known) if pairs else {}
         sources = {row["source"] for some in self._standing.values() for row in some}
         self._weights = reliabilities(cursor, sorted(sources), known) if sources else {}

@@ -71,14 +71,21 @@ async def fold(
         LogUnavailable: the log does not give the range.
     """
     positions = store.positions()
+    total = sum(max(0, end - positions.get(one, 0)) for one, end in until.items())
+    async with BlockReader(connection, client_id="controlplane-fold") as reader:
+        return await fold_blocks(reader.blocks(positions, until), store, total, progress)
+
+
+async def fold_blocks(
+    blocks: AsyncIterator[RecordBlock], store: Projection, total: int, progress: Progress | None = None
+) -> int:
+    """Fold blocks of records, wherever they come from; returns how many records that were."""
     waiting: _Waiting = asyncio.Queue(1)
     decoders = [Decoder() for _ in range(DECODERS)]
-    total = sum(max(0, end - positions.get(one, 0)) for one, end in until.items())
     writer = _Writer(store, waiting, total, progress)
 
     async def read(pool: ThreadPoolExecutor) -> None:
-        async with BlockReader(connection, client_id="controlplane-fold") as reader:
-            await _decoded(_chunks(reader.blocks(positions, until)), decoders, pool, waiting)
+        await _decoded(_chunks(blocks), decoders, pool, waiting)
 
     with ThreadPoolExecutor(DECODERS, "decode") as pool:
         reading, writing = asyncio.create_task(read(pool)), asyncio.create_task(writer.run())

@@ -5,12 +5,14 @@ Only peers ask here; the gateway does not pass it on. What a statement can do is
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from threading import Lock
 from typing import Final
 
 import anyio.to_thread
 import duckdb
+import msgspec
 import pyarrow as pa
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
@@ -19,10 +21,11 @@ from controlplane.api.problems import refused
 from controlplane.api.replicas import PartAnswer, PartRequest, Standing
 from controlplane.events.identity import random_id
 from controlplane.log.positions import Partition
-from controlplane.truthcore_projector.cursors import Parameters, Snapshot
+from controlplane.truthcore_projector.cursors import NEAR, Parameters, Snapshot
 from controlplane.truthcore_projector.projector import Projector
 from controlplane.truthcore_projector.store import Store, positions_in
 from controlplane.truthcore_projector.visibility import TENANTS
+from controlplane.truthcore_projector.whereabouts import EVERYWHERE
 
 ARROW: Final = "application/vnd.apache.arrow.stream"
 IDLE_SECONDS: Final = 60.0
@@ -30,24 +33,27 @@ IDLE_SECONDS: Final = 60.0
 PARTS_LIMIT: Final = 256
 _POSITIONAL: Final = b"positional"
 _QUERY: Final = b"query"
+_ABOUT: Final = b"about"
 
 
-def statement_bytes(query: str, parameters: Parameters) -> bytes:
+def statement_bytes(query: str, parameters: Parameters, about: Sequence[str]) -> bytes:
     """Return a statement with its parameters as Arrow: their types survive."""
     named = (
         parameters if isinstance(parameters, dict) else {str(place): value for place, value in enumerate(parameters)}
     )
     table = pa.Table.from_pylist([named]) if named else pa.table({})
-    marks = {_QUERY: query.encode(), _POSITIONAL: b"no" if isinstance(parameters, dict) else b"yes"}
+    positional = b"no" if isinstance(parameters, dict) else b"yes"
+    marks = {_QUERY: query.encode(), _POSITIONAL: positional, _ABOUT: msgspec.json.encode(about)}
     return table_bytes(table.replace_schema_metadata(marks))
 
 
-def read_statement(body: bytes) -> tuple[str, Parameters]:
-    """Return the statement that some bytes hold."""
+def read_statement(body: bytes) -> tuple[str, Parameters, list[str]]:
+    """Return the statement that some bytes hold, its parameters, and the names that it is about."""
     table = read_table(body)
     marks = table.schema.metadata
     named = table.to_pylist()[0] if table.num_columns else {}
-    return marks[_QUERY].decode(), list(named.values()) if marks[_POSITIONAL] == b"yes" else named
+    parameters = list(named.values()) if marks[_POSITIONAL] == b"yes" else named
+    return marks[_QUERY].decode(), parameters, msgspec.json.decode(marks.get(_ABOUT, b"[]"), type=list[str])
 
 
 def table_bytes(table: pa.Table) -> bytes:
@@ -74,12 +80,12 @@ class _Open:
         self._lock = Lock()
 
     def answer(self, body: bytes) -> bytes:
-        query, parameters = read_statement(body)
-        statements = self.cursor.extract_statements(query)
+        query, parameters, about = read_statement(body)
+        statements = self.cursor.extract_statements(query.replace(NEAR, EVERYWHERE))
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise refused("request_invalid", f"Expected one SELECT, but found {query[:200]!r}.")
         with self._lock:
-            return table_bytes(Snapshot(self.cursor).table(query, parameters))
+            return table_bytes(Snapshot(self.cursor).table(query, parameters, about))
 
     def close(self) -> None:
         with self._lock:
@@ -142,7 +148,7 @@ def add_parts(app: FastAPI, store: Store, projector: Projector) -> None:
         one, body = parts[part], await request.body()
         try:
             return Response(await anyio.to_thread.run_sync(one.answer, body), media_type=ARROW)
-        except (pa.ArrowInvalid, KeyError, duckdb.Error) as error:
+        except (pa.ArrowInvalid, KeyError, msgspec.DecodeError, duckdb.Error) as error:
             raise refused(
                 "request_invalid", f"Expected a statement that can be run, but: {str(error)[:1000]}"
             ) from error

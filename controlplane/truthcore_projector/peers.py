@@ -35,7 +35,7 @@ class RemotePart:
         self.standing: Final[Standing] = opened.standing
         self._url = f"{replica.url}/v1/parts/{opened.part}"
 
-    def table(self, query: str, parameters: Parameters) -> pa.Table:
+    def table(self, query: str, parameters: Parameters, about: Sequence[str] = ()) -> pa.Table:
         """Return the rows of a statement.
 
         Raises:
@@ -43,7 +43,7 @@ class RemotePart:
         """
         try:
             answer = self._client.post(
-                self._url, content=statement_bytes(query, parameters), headers={"content-type": ARROW}
+                self._url, content=statement_bytes(query, parameters, about), headers={"content-type": ARROW}
             )
         except httpx.TransportError as error:
             self._replica.standing = None

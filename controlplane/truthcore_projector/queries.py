@@ -2,21 +2,28 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, Final
 
 from controlplane.api.models import AttemptView, CausationNode, ContentView, EventView, JobView, RunnerView
 from controlplane.api.plain import json_value, plain_record
+from controlplane.events.catalog import TRUTH
 from controlplane.events.codec import decode
-from controlplane.events.types import RunnerRegistered
+from controlplane.events.types import LogPosition, RunnerRegistered
 from controlplane.log.positions import parse_position
-from controlplane.truthcore_projector.cursors import Cursor, rows, tuples
+from controlplane.truthcore_projector.cursors import NEAR, Cursor, among, rows, tuples
+from controlplane.truthcore_projector.jobs import attempt_rows, job_row
+from controlplane.truthcore_projector.moments import naive
 
 DEPTH_LIMIT: Final = 64
+HISTORY_LIMIT: Final = 2_000
+"""How many records of one job are told."""
 NODES_LIMIT: Final = 500
 _EVENT: Final = (
     'topic, partition, "offset", log_time, key, event_type, event_id, correlation_id, cause_topic, cause_partition,'
     " cause_offset, occurred_at, producer, value"
 )
+_IN_ORDER: Final = 'ORDER BY log_time, topic, partition, "offset"'
 _BEFORE: Final = '(log_time, topic, partition, "offset") < (?::TIMESTAMP, ?, ?, ?)'
 TIME_PATTERN: Final = r"(19|20)\d\d-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?"
 JOB_CURSOR: Final = rf"^{TIME_PATTERN}~.+$"
@@ -24,7 +31,22 @@ JOB_CURSOR: Final = rf"^{TIME_PATTERN}~.+$"
 EVENT_CURSOR: Final = rf"^{TIME_PATTERN}~[a-z.]{{1,40}}/\d{{1,6}}/\d{{1,18}}$"
 JOB_FILTERS: Final = ("job_type", "phase", "pool", "tenant", "correlation_id", "parent_job_id", "search")
 """What jobs are chosen by; `search` is a part of the id, the type, the correlation id or the error."""
-_SEARCHED: Final = "concat_ws(' ', job_id, job_type, correlation_id, error_code, error_message)"
+_SEARCHED: Final = (
+    "(contains(lower(concat_ws(' ', s.job_id, s.job_type, s.correlation_id)), lower(?)) OR s.job_id IN"
+    " (SELECT job_id FROM conclusions WHERE contains(lower(concat_ws(' ', error_code, error_message)), lower(?))))"
+)
+JOBS_AT_ONCE: Final = 2_000
+
+_SUBMITTED: Final = (
+    'job_id, "offset", log_time, job_type, pool, priority, tenant, correlation_id, parent_job_id, not_before, payload_sha256,'
+    " payload_size_bytes, payload_key, "
+)
+_CONCLUDED: Final = 'job_id, "offset", log_time, phase, error_code, error_message, result_sha256, result_size_bytes, '
+_PAYLOAD, _NO_PAYLOAD = "payload", "NULL AS payload"
+_RESULT, _NO_RESULT = "result", "NULL AS result"
+_STAGE: Final = (
+    'job_id, "offset", log_time, attempt_id, attempt_number, runner_id, stage, fraction, message, error_code'
+)
 
 CONCLUDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED", "REJECTED"})
 
@@ -49,14 +71,29 @@ def job_views(cursor: Cursor, ids: Sequence[str], *, details: bool) -> list[JobV
     """Return jobs in the order of their ids; payload and result only with `details`."""
     if not ids:
         return []
-    # Values, not a subquery: these reach through the views down to the scans, which is five times as fast.
-    among = f"job_id IN ({', '.join('?' * len(ids))})"
-    known = {row["job_id"]: row for row in rows(cursor, f"SELECT * FROM jobs WHERE {among}", ids)}
-    attempts: dict[str, list[AttemptView]] = {}
-    query = f"SELECT * FROM attempts WHERE {among}"
-    for row in rows(cursor, query, ids, tail="ORDER BY attempt_number, routed_at, attempt_id"):
-        attempts.setdefault(row["job_id"], []).append(_attempt_view(row))
-    return [_job_view(known[one], attempts.get(one, []), details=details) for one in ids if one in known]
+    submissions = _by_job(cursor, "submissions", _SUBMITTED + (_PAYLOAD if details else _NO_PAYLOAD), ids)
+    conclusions = _by_job(cursor, "conclusions", _CONCLUDED + (_RESULT if details else _NO_RESULT), ids)
+    stages = _by_job(cursor, "attempt_events", _STAGE, ids)
+    changes = _by_job(cursor, "job_changes", 'job_id, "offset", kind, priority, retry_job_id', ids)
+    accepted = _by_job(cursor, "acceptances", "job_id", ids)
+    return [
+        _job_view(
+            job_row(submissions[one], conclusions.get(one, ()), stages.get(one, ()), changes.get(one, ()), accepted=one in accepted),
+            [_attempt_view(row) for row in attempt_rows(stages.get(one, ()))],
+            details=details,
+        )
+        for one in ids
+        if one in submissions
+    ]  # fmt: skip
+
+
+def _by_job(cursor: Cursor, table: str, columns: str, ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of some jobs in a table."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    condition, parameters = among("job_id", ids)
+    for row in rows(cursor, f"SELECT {columns} FROM {table} WHERE {condition} AND {NEAR}", parameters, about=ids):
+        found.setdefault(row["job_id"], []).append(row)
+    return found
 
 
 def _attempt_view(row: dict[str, Any]) -> AttemptView:
@@ -88,29 +125,62 @@ def _job_view(row: dict[str, Any], attempts: list[AttemptView], *, details: bool
     )  # fmt: skip
 
 
-def job_conditions(filters: dict[str, str | None]) -> tuple[list[str], list[str]]:
-    """Return the conditions of a filter and their parameters."""
-    conditions, parameters = ["true"], []
+def job_conditions(filters: dict[str, str | None]) -> tuple[list[str], list[Any]]:
+    """Return the conditions of a filter on a submission `s`, whatever became of it, and their parameters."""
+    conditions, parameters = ["true"], list[Any]()
     for name in JOB_FILTERS:
-        if value := filters.get(name):
-            conditions.append(f"contains(lower({_SEARCHED}), lower(?))" if name == "search" else f"{name} = ?")
-            parameters.append(value)
+        if (value := filters.get(name)) and name != "phase":
+            conditions.append(_SEARCHED if name == "search" else f"s.{name} = ?")
+            parameters += [value] * conditions[-1].count("?")
     return conditions, parameters
 
 
 def job_page(
     cursor: Cursor, filters: dict[str, str | None], limit: int, cursor_text: str | None
 ) -> tuple[list[JobView], str | None]:
-    """Return a page of jobs, newest first, and where the next begins."""
+    """Return a page of jobs, newest first, and where the next begins.
+
+    Looks through submissions, the newest first, and at what became of few of them at once.
+    """
+    after, at_once = _job_cursor(cursor_text) if cursor_text else None, limit + 1
+    found: dict[str, tuple[datetime, JobView]] = {}
+    while True:
+        some = _candidates(cursor, filters, at_once, after)
+        views = {one.job_id: one for one in job_views(cursor, list({name for name, _ in some}), details=False)}
+        for job_id, submitted_at in some:  # A job that was submitted again is the first submission's.
+            view = views[job_id]
+            if view.submitted_at == submitted_at and filters.get("phase") in (None, view.phase):
+                found[job_id] = submitted_at, view
+        if len(found) > limit:
+            submitted_at, last = list(found.values())[limit - 1]
+            return [view for _, view in found.values()][:limit], f"{naive(submitted_at).isoformat()}~{last.job_id}"
+        if len(some) < at_once:
+            return [view for _, view in found.values()], None
+        after, at_once = (naive(some[-1][1]), some[-1][0]), min(2 * at_once, JOBS_AT_ONCE)
+
+
+def _job_cursor(text: str) -> tuple[datetime, str]:
+    moment, _, job_id = text.partition("~")
+    return datetime.fromisoformat(moment), job_id
+
+
+def _candidates(
+    cursor: Cursor, filters: dict[str, str | None], limit: int, after: tuple[datetime, str] | None
+) -> list[tuple[str, datetime]]:
+    """Return the next submissions, the newest first, of jobs that a filter may mean."""
     conditions, parameters = job_conditions(filters)
-    if cursor_text:
-        moment, _, job_id = cursor_text.partition("~")
-        conditions.append("(submitted_at, job_id) < (?::TIMESTAMP, ?)")
-        parameters += [moment, job_id]
-    query = f"SELECT job_id, submitted_at FROM jobs WHERE {' AND '.join(conditions)}"
-    some = tuples(cursor, query, parameters, tail=f"ORDER BY submitted_at DESC, job_id DESC LIMIT {limit + 1}")
-    following = f"{some[limit - 1][1].isoformat()}~{some[limit - 1][0]}" if len(some) > limit else None
-    return job_views(cursor, [row[0] for row in some[:limit]], details=False), following
+    phase = filters.get("phase")
+    if phase in CONCLUDED:
+        conditions.append("s.job_id IN (SELECT job_id FROM conclusions WHERE phase = ?)")
+    elif phase:
+        conditions.append("s.job_id IN (SELECT job_id FROM unfinished_jobs WHERE phase = ?)")
+    parameters += [phase] if phase else []
+    if after is not None:
+        conditions.append("s.log_time <= ? AND (s.log_time, s.job_id) < (?, ?)")
+        parameters += [after[0], *after]
+    query = f"SELECT s.job_id, s.log_time AS submitted_at FROM submissions AS s WHERE {' AND '.join(conditions)}"
+    some = rows(cursor, query, parameters, tail=f"ORDER BY submitted_at DESC, job_id DESC LIMIT {limit}")
+    return [(row["job_id"], row["submitted_at"]) for row in some]
 
 
 # Events and causes
@@ -171,10 +241,20 @@ def _page(
 
 def job_events(cursor: Cursor, job_id: str) -> list[EventView]:
     """Return every record about a job in the order of their log time: those under its key, and the truths that it gave."""
-    query = f"""SELECT {_EVENT} FROM events WHERE key = encode(?) OR key = encode(?) AND topic = 'controlplane.truth'
-      OR (topic, partition, "offset") IN (SELECT (topic, partition, "offset") FROM assertions WHERE job_id = ?)"""
-    tail = 'ORDER BY log_time, topic, partition, "offset" LIMIT 2000'
-    return [event_view(row) for row in rows(cursor, query, [job_id, f"job:{job_id}", job_id], tail=tail)]
+    subject = f"job:{job_id}"
+    # One key at a time: a scan compares one value before it reads the other columns, but not one of several.
+    query = f"""SELECT {_EVENT} FROM events WHERE key = encode(?) AND {NEAR}
+      UNION ALL SELECT {_EVENT} FROM events WHERE key = encode(?) AND topic = '{TRUTH.name}' AND {NEAR}"""
+    found = rows(cursor, query, [job_id, subject], tail=f"{_IN_ORDER} LIMIT {HISTORY_LIMIT}", about=[job_id, subject])
+    query = f'SELECT partition, "offset" FROM assertions WHERE job_id = ? AND subject <> ? AND {NEAR}'
+    given = tuples(cursor, query, [job_id, subject], tail=f"LIMIT {HISTORY_LIMIT}", about=[job_id])
+    if given:  # Truths about something else.
+        condition, offsets = among('"offset"', sorted({offset for _, offset in given}))
+        query = f"SELECT {_EVENT} FROM events WHERE topic = '{TRUTH.name}' AND {condition} AND {NEAR}"
+        others = rows(cursor, query, offsets, about=[job_id])
+        found += [row for row in others if (row["partition"], row["offset"]) in set(given)]
+        found.sort(key=itemgetter("log_time", "topic", "partition", "offset"))
+    return [event_view(row) for row in found[:HISTORY_LIMIT]]
 
 
 def event_at(cursor: Cursor, topic: str, partition: int, offset: int) -> EventView | None:
@@ -189,15 +269,18 @@ def find_event(cursor: Cursor, reference: str) -> EventView | None:
     topic, partition, offset = (*reference.rsplit("/", 2), "", "")[:3]
     if partition.isdecimal() and offset.isdecimal():
         return event_at(cursor, topic, int(partition), int(offset))
-    query = f"SELECT {_EVENT} FROM events WHERE event_id = ?"
-    some = rows(cursor, query, [reference], tail='ORDER BY topic, partition, "offset" LIMIT 1')
+    query, first = f"SELECT {_EVENT} FROM events WHERE event_id = ?", 'ORDER BY topic, partition, "offset" LIMIT 1'
+    # Of an assertion it is known where it is.
+    some = rows(cursor, f"{query} AND {NEAR}", [reference], tail=first, about=[reference])
+    some = some or rows(cursor, query, [reference], tail=first)
     return event_view(some[0]) if some else None
 
 
 def submission_of(cursor: Cursor, job_id: str) -> EventView | None:
     """Return the record that submitted a job, or None."""
-    some = rows(cursor, 'SELECT topic, partition, "offset" FROM first_submissions WHERE job_id = ?', [job_id])
-    return event_at(cursor, some[0]["topic"], some[0]["partition"], some[0]["offset"]) if some else None
+    query = f'SELECT topic, partition, "offset" FROM submissions WHERE job_id = ? AND {NEAR}'
+    some = tuples(cursor, query, [job_id], tail='ORDER BY "offset" LIMIT 1', about=[job_id])
+    return event_at(cursor, *some[0]) if some else None
 
 
 def chain(cursor: Cursor, event: EventView) -> list[EventView]:
@@ -219,14 +302,8 @@ def effects(cursor: Cursor, root: EventView) -> CausationNode:
     level = {root.position: tree}
     seen = {root.position}
     while level and len(seen) < NODES_LIMIT:
-        places = [position.rsplit("/", 2) for position in level]
-        query = f"""SELECT {_EVENT} FROM events SEMI JOIN
-          (SELECT unnest(?) AS t, unnest(?) AS p, unnest(?) AS o) AS causes
-          ON cause_topic = t AND cause_partition = p AND cause_offset = o"""
-        tail = f'ORDER BY log_time, topic, partition, "offset" LIMIT {NODES_LIMIT}'
-        lists = [[one[0] for one in places], [int(one[1]) for one in places], [int(one[2]) for one in places]]
         following: dict[str, CausationNode] = {}
-        for row in rows(cursor, query, lists, tail=tail):
+        for row in _caused_by(cursor, [parse_position(one) for one in level]):
             view = event_view(row)
             if view.position not in seen and view.causation is not None:
                 seen.add(view.position)
@@ -234,6 +311,22 @@ def effects(cursor: Cursor, root: EventView) -> CausationNode:
                 level[view.causation].effects.append(node)
         level = following
     return tree
+
+
+def _caused_by(cursor: Cursor, causes: Sequence[LogPosition]) -> list[dict[str, Any]]:
+    """Return the records that some others caused, in order."""
+    found: list[dict[str, Any]] = []
+    by_topic: dict[str, list[LogPosition]] = {}
+    for one in causes:
+        by_topic.setdefault(one.topic, []).append(one)
+    for topic, some in by_topic.items():
+        # The range is compared by the scan itself, which passes over the rest of the log.
+        query = f"""SELECT {_EVENT} FROM events WHERE cause_topic = ? AND cause_offset BETWEEN ? AND ?
+          AND (cause_partition, cause_offset) IN (SELECT (unnest(?::INTEGER[]), unnest(?::BIGINT[])))"""
+        partitions, offsets = [one.partition for one in some], [one.offset for one in some]
+        parameters = [topic, min(offsets), max(offsets), partitions, offsets]
+        found += rows(cursor, query, parameters, tail=f"{_IN_ORDER} LIMIT {NODES_LIMIT}")
+    return sorted(found, key=itemgetter("log_time", "topic", "partition", "offset"))[:NODES_LIMIT]
 
 
 # Runners

@@ -21,12 +21,13 @@ from controlplane.truthcore_projector.archive import (
     text,
     write_manifest,
 )
-from controlplane.truthcore_projector.cursors import Cursor, tuples
+from controlplane.truthcore_projector.cursors import FINDING, Cursor, tuples
 from controlplane.truthcore_projector.decode import COORDINATES, Decoded, Refused
 from controlplane.truthcore_projector.shards import WHOLE_LOG, Shard
 from controlplane.truthcore_projector.tables import DETAIL, EVENT_COLUMNS, LAYOUT, POSITIONS, ROWS, TABLES, stored
 from controlplane.truthcore_projector.views import VIEWS
 from controlplane.truthcore_projector.visibility import restrict
+from controlplane.truthcore_projector.whereabouts import Whereabouts
 
 UNDECODABLE: Final = "UNDECODABLE"
 MEMORY_LIMIT: Final = "1GB"
@@ -42,7 +43,7 @@ WHOLE_RECORDS: Final = ("value BLOB", "value BLOB USING COMPRESSION zstd")
 
 def positions_in(cursor: Cursor) -> dict[Partition, int]:
     """Return the next offset of each partition that the rows seen by a cursor reflect; of one that several shards read, what all have."""
-    query = "SELECT topic, partition, min(next_offset) AS next FROM positions GROUP BY topic, partition"
+    query = "SELECT topic, partition, next_offset AS next FROM positions"
     least = "SELECT topic, partition, min(next) FROM parts GROUP BY ALL"
     return {(topic, partition): offset for topic, partition, offset in tuples(cursor, query, gather=least)}
 
@@ -93,6 +94,7 @@ class Store:
         self._open_archive()
         for view in VIEWS:
             self.connection.execute(view)
+        self._whereabouts = Whereabouts(self.connection)
         self.connection.execute("SET enable_external_access = false")
         self.connection.execute("SET lock_configuration = true")
 
@@ -150,6 +152,7 @@ class Store:
             cursor.execute("BEGIN TRANSACTION READ ONLY")
             if tenants is not None:
                 restrict(cursor, tenants)
+            FINDING[cursor] = self._whereabouts
             yield cursor
         except (duckdb.IOException, duckdb.InvalidInputException):
             present(archived(self.connection), self.archive)  # Says more of a file that went away than the query can.
@@ -174,6 +177,7 @@ class Store:
         """Commit everything that was added since `begin`; what cannot be committed is forgotten."""
         try:
             self.connection.commit()
+            self._whereabouts.saved()
         finally:
             self._writing.release()
 
@@ -209,6 +213,7 @@ class Store:
 
     def add(self, decoded: Decoded, positions: Mapping[Partition, int]) -> None:
         """Write a batch and the positions after it within the transaction that is open."""
+        self._whereabouts.note(decoded)
         if decoded.tables:
             common = ["header", *COORDINATES.names]
             headers = [table.select(common) for table in decoded.tables.values()]
@@ -218,10 +223,19 @@ class Store:
                 self._insert(*ROWS[name], table)
         if decoded.refused:
             self._insert_refused(decoded.refused)
-        self.advance(positions)
+        self._advance(positions)
+        self._whereabouts.save()
 
     def advance(self, positions: Mapping[Partition, int]) -> None:
-        """Say within the transaction that is open which positions the rows reflect with it."""
+        """Say within the transaction that is open which positions the rows reflect with it that came by another way than `add`."""
+        self._whereabouts.lose()
+        self._advance(positions)
+
+    def settle(self) -> None:
+        """Write within the transaction that is open where all names are, so that rows which leave the database are found."""
+        self._whereabouts.save(all_of_it=True)
+
+    def _advance(self, positions: Mapping[Partition, int]) -> None:
         self.connection.execute(
             "INSERT OR REPLACE INTO positions SELECT unnest(?::VARCHAR[]), unnest(?::INTEGER[]), unnest(?::BIGINT[])",
             [[one[0] for one in positions], [one[1] for one in positions], list(positions.values())],

@@ -12,7 +12,7 @@ from controlplane.api.models import Candidate, ContractView, IgnoredVote, TruthV
 from controlplane.events.types import TypedValue, ValueKind
 from controlplane.events.values import json_value
 from controlplane.truthcore_projector.contracts import Contract, Value, in_unit, misfit
-from controlplane.truthcore_projector.cursors import Cursor, tuples
+from controlplane.truthcore_projector.cursors import NEAR, Cursor, tuples
 from controlplane.truthcore_projector.fusion import Ballot, fuse
 from controlplane.truthcore_projector.moments import Moment, naive
 from controlplane.truthcore_projector.votes import Pair, ballot, contracts, counting, reliabilities
@@ -84,6 +84,9 @@ def truth_page(
 
 def mentioned(cursor: Cursor, wanted: Wanted, at: Moment, limit: int, after: Pair | None) -> list[Pair]:
     """Return the pairs, in order, about which some assertion says what is wanted; whether it counts is seen later."""
+    if "*" not in wanted.subject + wanted.predicate and wanted.tenant is None:
+        pair = (wanted.subject, wanted.predicate)
+        return [pair] if after is None or pair > after else []
     conditions, parameters = [at.known], dict[str, Any]()
     for column, text in (
         ("subject", wanted.subject), ("predicate", wanted.predicate), ("source", wanted.source), ("text", wanted.value)
@@ -107,12 +110,14 @@ def mentioned(cursor: Cursor, wanted: Wanted, at: Moment, limit: int, after: Pai
             f"hash(subject, predicate) IN (SELECT hash(subject, predicate) FROM assertions WHERE {' AND '.join(about) or 'true'}"
             " GROUP BY hash(subject, predicate) HAVING min(hash(kind, text, unit)) <> max(hash(kind, text, unit)))"
         )
-    return first_pairs(cursor, conditions, parameters, limit, after)
+    if "*" in wanted.subject:
+        return first_pairs(cursor, conditions, parameters, limit, after)
+    return first_pairs(cursor, [*conditions, NEAR], parameters, limit, after, about=[wanted.subject])
 
 
 def first_pairs(
-    cursor: Cursor, conditions: Sequence[str], parameters: Mapping[str, Any], limit: int, after: Pair | None
-) -> list[Pair]:
+    cursor: Cursor, conditions: Sequence[str], parameters: Mapping[str, Any], limit: int, after: Pair | None, *, about: Sequence[str] = (),
+) -> list[Pair]:  # fmt: skip
     """Return the first pairs, in order, that some assertion under these conditions is about.
 
     Looks at the first rows in order, and at more only where many are about one pair: to find all pairs that are different takes twenty times as long.
@@ -125,7 +130,7 @@ def first_pairs(
             chosen.append("(subject, predicate) > ($after_subject, $after_predicate)")
             given |= {"after_subject": after[0], "after_predicate": after[1]}
         query = f"SELECT subject, predicate FROM assertions WHERE {' AND '.join(chosen)}"
-        some = tuples(cursor, query, given, tail=f"ORDER BY subject, predicate LIMIT {at_once}")
+        some = tuples(cursor, query, given, tail=f"ORDER BY subject, predicate LIMIT {at_once}", about=about)
         found |= dict.fromkeys((subject, predicate) for subject, predicate in some)
         if len(found) >= limit or len(some) < at_once:
             return list(found)[:limit]
@@ -168,6 +173,8 @@ def fused(cursor: Cursor, pairs: Sequence[Pair], at: Moment, without: Doubted | 
     found = counting(cursor, pairs, at)
     if without is not None:
         found = {pair: [row for row in some if not _doubted(row, without)] for pair, some in found.items()}
+    if not found:
+        return []
     weights = reliabilities(cursor, [row["source"] for some in found.values() for row in some], at.known)
     declared = contracts(cursor, [predicate for _, predicate in found], at.known)
     views = (truth(pair, found[pair], declared[pair[1]], weights) for pair in pairs if pair in found)

@@ -28,11 +28,16 @@ VIEWS: Final = (
     # The first terminal event in a job's partition is its outcome; a second one changes nothing, and the audit reports it.
     """CREATE OR REPLACE VIEW first_conclusions AS
     SELECT * FROM conclusions QUALIFY row_number() OVER (PARTITION BY job_id ORDER BY "offset") = 1""",
+    # What a query does not ask for of the tables with the most rows is not read: who wants the phase needs the stages of unfinished jobs only.
     f"""CREATE OR REPLACE VIEW last_stages AS
-    SELECT job_id, max(attempt_number) AS attempts, max_by(stage, {STEP}) AS stage, max_by(due_at, {STEP}) AS due_at,
-      max_by("offset", {STEP}) AS stage_offset, max_by(runner_id, {STEP}) AS runner_id,
-      max_by(slots, attempt_number) FILTER (stage = 'ROUTED') AS slots
-    FROM attempt_events GROUP BY job_id""",
+    SELECT job_id, max(attempt_number) AS attempts, max_by(due_at, {STEP}) AS due_at FROM attempt_events GROUP BY job_id""",
+    """CREATE OR REPLACE VIEW pending_jobs AS
+    SELECT s.job_id FROM submissions AS s ANTI JOIN conclusions AS c ON c.job_id = s.job_id""",
+    f"""CREATE OR REPLACE VIEW pending_stages AS
+    SELECT job_id, max_by(stage, {STEP}) AS stage, max_by("offset", {STEP}) AS stage_offset
+    FROM attempt_events SEMI JOIN pending_jobs USING (job_id) GROUP BY job_id""",
+    """CREATE OR REPLACE VIEW pending_acceptances AS
+    SELECT DISTINCT job_id FROM acceptances SEMI JOIN pending_jobs USING (job_id)""",
     """CREATE OR REPLACE VIEW last_changes AS
     SELECT job_id, max_by(priority, "offset") FILTER (kind = 'REPRIORITISED') AS priority,
       max(retry_job_id) FILTER (kind = 'RETRIED') AS retried_as,
@@ -43,14 +48,15 @@ VIEWS: Final = (
     SELECT s.job_id, s.job_type, s.contract_major, s.pool, coalesce(m.priority, s.priority) AS priority, s.tenant,
       s.correlation_id, s.parent_job_id, s.not_before, s.payload, s.payload_sha256, s.payload_size_bytes,
       s.log_time AS submitted_at, c.log_time AS concluded_at, c.error_code, c.error_message, c.result, c.result_sha256,
-      c.result_size_bytes, coalesce(l.attempts, 0) AS attempts, s.concurrency_key, s.rate_key, s.schedule_id, s.payload_key, l.due_at,
+      c.result_size_bytes, coalesce(n.attempts, 0) AS attempts, s.concurrency_key, s.rate_key, s.schedule_id, s.payload_key, n.due_at,
       m.retried_as, m.cancel_reason,
       CASE WHEN c.phase IS NOT NULL THEN c.phase ELSE {PHASE} END AS phase
     FROM first_submissions AS s
     LEFT JOIN first_conclusions AS c ON c.job_id = s.job_id
-    LEFT JOIN last_stages AS l ON l.job_id = s.job_id
+    LEFT JOIN last_stages AS n ON n.job_id = s.job_id
+    LEFT JOIN pending_stages AS l ON l.job_id = s.job_id
     LEFT JOIN last_changes AS m ON m.job_id = s.job_id
-    LEFT JOIN (SELECT DISTINCT job_id FROM acceptances) AS a ON a.job_id = s.job_id""",
+    LEFT JOIN pending_acceptances AS a ON a.job_id = s.job_id""",
     # What `jobs` says of jobs that are not concluded, at the cost of those alone where it can.
     f"""CREATE OR REPLACE VIEW unfinished_jobs AS
     WITH pending AS (

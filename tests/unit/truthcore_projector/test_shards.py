@@ -143,4 +143,4 @@ def test_a_file_is_not_opened_for_another_shard(tmp_path: Any) -> None:
 
 def test_a_statement_that_orders_by_itself_is_not_asked_of_shards() -> None:
     with pytest.raises(ValueError, match="Expected order and limit as `tail`"):
-        Gathered([]).found("SELECT * FROM events ORDER BY log_time LIMIT 3", (), "", "SELECT * FROM parts")
+        Gathered([]).found("SELECT * FROM events ORDER BY log_time LIMIT 3", (), "", "SELECT * FROM parts", ())

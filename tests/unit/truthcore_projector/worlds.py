@@ -200,8 +200,8 @@ class _Peer:
         self._open = _Open(store)
         self.standing = projector.standing(store.positions())
 
-    def table(self, query: str, parameters: Parameters) -> Any:
-        return read_table(self._open.answer(statement_bytes(query, parameters)))
+    def table(self, query: str, parameters: Parameters, about: Sequence[str] = ()) -> Any:
+        return read_table(self._open.answer(statement_bytes(query, parameters, about)))
 
     def close(self) -> None:
         self._open.close()
