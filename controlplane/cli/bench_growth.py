@@ -17,7 +17,6 @@ from typing import Any, Final
 import msgspec
 from rich.table import Table
 
-from controlplane.api.models import SqlRequest
 from controlplane.cli import show
 from controlplane.cli.bench import machine, with_uvloop
 from controlplane.demo.history import BEGUN, EVENTS_PER_JOB, JOBS_AT_ONCE, write_jobs
@@ -29,10 +28,9 @@ from controlplane.log.blocks import RecordBlock, block_of
 from controlplane.log.positions import Partition
 from controlplane.truthcore_projector import queries
 from controlplane.truthcore_projector.activity import activity, job_counts
-from controlplane.truthcore_projector.cursors import Cursor
+from controlplane.truthcore_projector.cursors import Cursor, tuples
 from controlplane.truthcore_projector.fold import fold_blocks
 from controlplane.truthcore_projector.moments import NOW
-from controlplane.truthcore_projector.sql import select
 from controlplane.truthcore_projector.store import Store, positions_in
 from controlplane.truthcore_projector.truths import Wanted, truth_page
 
@@ -143,7 +141,7 @@ def _job(number: int) -> str:
 
 
 def _sql(text: str) -> Question:
-    return lambda cursor, _: select(cursor, SqlRequest(sql=text))[1]
+    return lambda cursor, _: tuples(cursor, text)
 
 
 def _why(cursor: Cursor, job_id: str) -> Any:

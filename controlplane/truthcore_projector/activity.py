@@ -148,10 +148,12 @@ def _types(
 def job_counts(cursor: Cursor, filters: dict[str, str | None]) -> dict[Phase, int]:
     """Return how many jobs a filter finds, by phase."""
     conditions, parameters = job_conditions(filters)
-    chosen = f"SELECT s.job_id FROM first_submissions AS s WHERE {' AND '.join(conditions)}"
+    # Which of several submissions of a job is its first matters only to what is said of it.
+    submissions = "first_submissions" if parameters else "submissions"
+    chosen = f"SEMI JOIN (SELECT s.job_id FROM {submissions} AS s WHERE {' AND '.join(conditions)}) USING (job_id)"
     query = f"""SELECT phase, count(*) AS jobs FROM (
-        SELECT phase FROM unfinished_jobs SEMI JOIN ({chosen}) USING (job_id)
-        UNION ALL SELECT phase FROM first_conclusions SEMI JOIN ({chosen}) USING (job_id)) GROUP BY phase"""
+        SELECT phase FROM unfinished_jobs {chosen if parameters else ""}
+        UNION ALL SELECT phase FROM first_conclusions {chosen}) GROUP BY phase"""
     gather = "SELECT phase, sum(jobs)::BIGINT AS jobs FROM parts GROUP BY phase"
     found = {Phase(row["phase"]): row["jobs"] for row in rows(cursor, query, parameters * 2, gather=gather)}
     return {phase: jobs for phase, jobs in found.items() if filters.get("phase") in (None, phase)}

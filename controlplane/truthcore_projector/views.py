@@ -35,9 +35,9 @@ VIEWS: Final = (
     SELECT s.job_id FROM submissions AS s ANTI JOIN conclusions AS c ON c.job_id = s.job_id""",
     f"""CREATE OR REPLACE VIEW pending_stages AS
     SELECT job_id, max_by(stage, {STEP}) AS stage, max_by("offset", {STEP}) AS stage_offset
-    FROM attempt_events SEMI JOIN pending_jobs USING (job_id) GROUP BY job_id""",
+    FROM attempt_events WHERE job_id IN (SELECT job_id FROM pending_jobs) GROUP BY job_id""",
     """CREATE OR REPLACE VIEW pending_acceptances AS
-    SELECT DISTINCT job_id FROM acceptances SEMI JOIN pending_jobs USING (job_id)""",
+    SELECT DISTINCT job_id FROM acceptances WHERE job_id IN (SELECT job_id FROM pending_jobs)""",
     """CREATE OR REPLACE VIEW last_changes AS
     SELECT job_id, max_by(priority, "offset") FILTER (kind = 'REPRIORITISED') AS priority,
       max(retry_job_id) FILTER (kind = 'RETRIED') AS retried_as,
@@ -66,14 +66,14 @@ VIEWS: Final = (
       SELECT job_id, max(attempt_number) AS attempts, max_by(stage, {STEP}) AS stage, max_by(due_at, {STEP}) AS due_at,
         max_by("offset", {STEP}) AS stage_offset, max_by(runner_id, {STEP}) AS runner_id,
         max_by(slots, attempt_number) FILTER (stage = 'ROUTED') AS slots
-      FROM attempt_events SEMI JOIN pending USING (job_id) GROUP BY job_id)
+      FROM attempt_events WHERE job_id IN (SELECT job_id FROM pending) GROUP BY job_id)
     SELECT s.job_id, s.job_type, s.contract_major, s.pool, coalesce(m.priority, s.priority) AS priority, s.tenant,
       s.concurrency_key, s.rate_key, s.not_before, s.log_time AS submitted_at, coalesce(l.attempts, 0) AS attempts,
       l.due_at, l.runner_id, coalesce(l.slots, 1) AS slots, m.cancel_reason, {PHASE} AS phase
     FROM pending AS s
     LEFT JOIN l ON l.job_id = s.job_id
     LEFT JOIN last_changes AS m ON m.job_id = s.job_id
-    LEFT JOIN (SELECT DISTINCT job_id FROM acceptances SEMI JOIN pending USING (job_id)) AS a ON a.job_id = s.job_id""",
+    LEFT JOIN (SELECT DISTINCT job_id FROM acceptances WHERE job_id IN (SELECT job_id FROM pending)) AS a ON a.job_id = s.job_id""",
     f"""CREATE OR REPLACE VIEW attempts AS
     SELECT job_id, attempt_id, max(attempt_number) AS attempt_number, max(runner_id) AS runner_id,
       coalesce(max_by(CASE stage WHEN 'PROGRESSED' THEN 'STARTED' ELSE stage END, {FIRST_OF_RANK})

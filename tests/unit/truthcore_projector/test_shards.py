@@ -19,6 +19,7 @@ from tests.unit.truthcore_projector.worlds import COUNTS, START_SECONDS, World, 
 Question = tuple[str, dict[str, Any]]
 SQL = (
     "SELECT phase, count(*) AS n FROM jobs GROUP BY ALL ORDER BY ALL",
+    "SELECT job_id, phase FROM unfinished_jobs ORDER BY ALL",
     "SELECT topic, partition, next_offset FROM positions ORDER BY ALL",
     "SELECT a.subject, s.reliability FROM assertions a JOIN sources s USING (source) ORDER BY ALL LIMIT 50",
 )
