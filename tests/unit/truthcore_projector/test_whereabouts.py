@@ -2,18 +2,19 @@
 
 import random
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from controlplane.truthcore_projector import whereabouts
+from controlplane.truthcore_projector.archiving import archive
 from controlplane.truthcore_projector.cursors import FINDING
 from controlplane.truthcore_projector.decode import Decoder
 from controlplane.truthcore_projector.store import Store
 from controlplane.truthcore_projector.whereabouts import EVERYWHERE, NAMES, NOWHERE, SPANS_LIMIT
-from tests.unit.truthcore_projector.worlds import World
+from tests.unit.truthcore_projector.worlds import START_SECONDS, World
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def project(file: Path, world: World, decoder: Decoder, chance: random.Random) -> None:
-    """Write a log in batches of any size, partitions in any order; now and then a batch is rolled back, or the process ends without a word."""
+    """Write a log in batches of any size, partitions in any order; now and then a batch is rolled back, detail is archived, or the process ends."""
     log: dict[tuple[str, int], list[Any]] = {}
     for record in world.records:
         log.setdefault((record.topic, record.partition), []).append(record)
@@ -43,6 +44,8 @@ def project(file: Path, world: World, decoder: Decoder, chance: random.Random) -
             store.begin()
             store.add(decoded, {place: end})
             store.rollback()
+        if chance.random() < 0.1:
+            archive(store, datetime.fromtimestamp(START_SECONDS + chance.randint(0, 60), UTC))
         if chance.random() < 0.2:
             store.close()
             store = Store(file)
