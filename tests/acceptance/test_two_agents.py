@@ -110,12 +110,13 @@ async def under_load(stack: SystemStack, prefix: str, trouble: Trouble) -> list[
     return await loading
 
 
-def sound(stack: SystemStack, client: Client, jobs: list[str]) -> list[Appended]:
+def sound(stack: SystemStack, client: Client, jobs: list[str], *, forgot: bool = False) -> list[Appended]:
     """Return the log, once all of some jobs are concluded: each once, no event told in two ways, and what is shown is what the log says."""
     wait_until_concluded(client, len(jobs), jobs[0].rpartition("-")[0])
     records = recorded(stack)
     assert not_once(records, jobs) == {}
-    assert differing(records) == []
+    # What a store forgot is decided again, perhaps by the other instance: all the same it says the same.
+    assert differing(records, whoever=forgot) == []
     verdict = asyncio.run(verify(stack.connection(Service.AUDITOR), client.digest()))
     assert verdict.agrees, verdict
     return records
@@ -289,7 +290,7 @@ def test_a_store_that_was_away_and_comes_back_empty_costs_what_is_unfinished(
     assert completes(accepted_by_gateway)
     assert completes(last)
     for jobs in (running, meanwhile):
-        sound(stack, client, jobs)
+        sound(stack, client, jobs, forgot=True)
     until(lambda: alerts(stack)[-1] is AlertCleared)
     until(lambda: states(stack) == {"ok"})
     read = sum(folded(stack, name) for name in AGENTS)

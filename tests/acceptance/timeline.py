@@ -5,10 +5,13 @@ from typing import Any
 import msgspec
 
 from controlplane.events.catalog import JOBS, ROUTING, SUBMISSIONS, TERMINAL
-from controlplane.events.codec import decode
+from controlplane.events.codec import decode, encode
+from controlplane.events.types import Producer
 from controlplane.log.connection import LogConnection
 from controlplane.log.reader import LogReader
 from controlplane.log.topics import partition_counts
+
+NOBODY = Producer(service="", version="")
 
 
 class Appended(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,9 +79,13 @@ def not_once(records: list[Appended], jobs: list[str]) -> dict[str, int]:
     return {one: len(found.get(one, ())) for one in jobs if len(found.get(one, ())) != 1}
 
 
-def differing(records: list[Appended]) -> list[str]:
-    """Return the ids of events that are on the log more than once and do not say the same each time, to the byte."""
+def differing(records: list[Appended], *, whoever: bool = False) -> list[str]:
+    """Return the ids of events that are on the log more than once and do not say the same each time, to the byte; `whoever` wrote them."""
     said: dict[str, set[bytes]] = {}
     for one in records:
-        said.setdefault(one.event.header.event_id, set()).add(one.value)
+        event, value = one.event, one.value
+        if whoever:
+            header = msgspec.structs.replace(event.header, producer=NOBODY)
+            value = encode(msgspec.structs.replace(event, header=header))
+        said.setdefault(event.header.event_id, set()).add(value)
     return [event_id for event_id, values in said.items() if len(values) > 1]
