@@ -85,7 +85,7 @@ async def folded_again(connection: LogConnection, known: DigestAnswer, file: Pat
     return tables
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(420)
 def test_a_copied_folder_starts_elsewhere_and_knows_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONTROLPLANE_CHECKPOINT_SECONDS", "0.5")
     anchors, proof = tmp_path / "anchors.jsonl", tmp_path / "proof.json"
