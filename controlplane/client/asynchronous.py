@@ -25,8 +25,8 @@ from controlplane.api.truths import TruthChangeTold
 from controlplane.client import calls, feeds
 from controlplane.client.calls import Call, Reading, SubmitOptions, TruthQuery
 from controlplane.client.errors import ControlPlaneError
-from controlplane.client.http import DEFAULT_URL, FIRST_LOOK_SECONDS, LOOK_SECONDS, REQUEST_SECONDS
-from controlplane.client.identity import verification
+from controlplane.client.http import FIRST_LOOK_SECONDS, LOOK_SECONDS, REQUEST_SECONDS
+from controlplane.client.identity import address, verification
 from controlplane.client.tables import Rows, Truths
 from controlplane.client.traces import asking
 from controlplane.settings import TlsFiles
@@ -117,19 +117,20 @@ class AsyncClient:
 
     def __init__(
         self,
-        url: str = DEFAULT_URL,
+        url: str | None = None,
         *,
         token: str | None = None,
         timeout: float = REQUEST_SECONDS,
         tls: TlsFiles | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """Prepare a client; nothing is asked yet.
+        """Prepare a client of the gateway at `url`, by default the one that CONTROLPLANE_GATEWAY_URL names; nothing is asked yet.
 
         `token` is the bearer token that says who asks; `timeout` is in seconds, per request; `transport` carries requests another way. At an
         https URL the client shows the certificate of `tls`, or the one that CONTROLPLANE_TLS_* names.
         """
         trace_client()
+        url = address(url)
         self._http = httpx.AsyncClient(
             base_url=url,
             timeout=timeout,

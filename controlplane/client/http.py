@@ -24,7 +24,7 @@ from controlplane.api.truths import TruthChangeTold
 from controlplane.client import calls, feeds
 from controlplane.client.calls import Call, Reading, SubmitOptions, TruthQuery
 from controlplane.client.errors import ControlPlaneError
-from controlplane.client.identity import verification
+from controlplane.client.identity import address, verification
 from controlplane.client.tables import Rows, Truths
 from controlplane.client.traces import asking
 from controlplane.settings import TlsFiles
@@ -32,7 +32,6 @@ from controlplane.telemetry.tracing import trace_client
 
 T = TypeVar("T")
 
-DEFAULT_URL: Final = "http://127.0.0.1:8400"
 REQUEST_SECONDS: Final = 40.0
 FIRST_LOOK_SECONDS: Final = 0.01
 LOOK_SECONDS: Final = 0.25
@@ -118,19 +117,20 @@ class Client:
 
     def __init__(
         self,
-        url: str = DEFAULT_URL,
+        url: str | None = None,
         *,
         token: str | None = None,
         timeout: float = REQUEST_SECONDS,
         tls: TlsFiles | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """Prepare a client; nothing is asked yet.
+        """Prepare a client of the gateway at `url`, by default the one that CONTROLPLANE_GATEWAY_URL names; nothing is asked yet.
 
         `token` is the bearer token that says who asks; `timeout` is in seconds, per request; `transport` carries requests another way. At an
         https URL the client shows the certificate of `tls`, or the one that CONTROLPLANE_TLS_* names.
         """
         trace_client()
+        url = address(url)
         self._http = httpx.Client(
             base_url=url,
             timeout=timeout,

@@ -23,7 +23,8 @@ UNSAYABLE: Final = {
     r"PUT /v1/schedules/.*": {"body", "secret", "payload", "cron"},
     r"POST /v1/assertions": {"value", "valid_to"},  # A value of the kind beside it; an end after the beginning.
     r"POST /v1/bulk": {"priority"},  # To reprioritise with.
-    r"POST /v1/sql": {"as_of", "sql"},  # One SELECT statement, over tables that there are.
+    # One SELECT statement, over tables that there are; more rows than JSON is given for only as Arrow or Parquet.
+    r"POST /v1/sql": {"as_of", "sql", "limit_rows"},
 }
 """Of valid requests, the fields for which they are refused all the same."""
 REGISTRY: Final = re.compile(r"/(subjects|config|mode|compatibility)(/.*)?")
