@@ -9,6 +9,7 @@ import pytest
 
 from controlplane.truthcore_projector import queries
 from controlplane.truthcore_projector.store import Store
+from controlplane.truthcore_projector.tables import stored
 
 JOBS: Final = [f"job-{number}" for number in range(6)]
 STAGES: Final = ("ROUTED", "STARTED", "PROGRESSED", "SUCCEEDED", "FAILED", "CANCELLED", "LOST", "RETRYING")
@@ -23,7 +24,7 @@ def filled(seed: int) -> Store:
     def insert(table: str, **values: Any) -> None:
         marks = ", ".join("?" * len(values))
         columns = ", ".join(f'"{name}"' for name in values)
-        run(f"INSERT INTO {table} ({columns}) VALUES ({marks})", list(values.values()))
+        run(f"INSERT INTO {stored(table)} ({columns}) VALUES ({marks})", list(values.values()))
 
     for offset in range(150):
         job, moment = chance.choice(JOBS), BEGUN + timedelta(seconds=chance.randint(0, 30))
