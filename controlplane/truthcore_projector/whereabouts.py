@@ -145,6 +145,8 @@ class Whereabouts:
               LEFT JOIN stretched AS s ON s.topic = t.topic AND s.partition = t.partition
               WHERE t."offset" >= coalesce(s.next_offset, 0) AND t.{column} IS NOT NULL"""
             names, since, until = self._connection.execute(query).fetchone() or (None, None, None)
+            if names and since is None:
+                return False  # Rows without a time are found by reading everything.
             if names:
                 self._grow((since, until), map(_bytes, names), 0)
         self._growing.records = int(records)

@@ -31,6 +31,7 @@ STALLED_SECONDS = Settings().kafka_session_seconds + 4.0
 LOOKED_BACK_MILLISECONDS = REPEATS_SINCE_MILLISECONDS + CLOCK_MARGIN_MILLISECONDS
 """What was appended within this time is read by a fold in any case, so that a repeated submission is no news."""
 UNFINISHED = 40
+FINISHED = 600
 AGENTS = ("jobforge", "jobforge-2")
 
 
@@ -257,12 +258,11 @@ def alerts(stack: SystemStack) -> list[type[Any]]:
     return [type(one.event) for one in about]
 
 
-async def submit(stack: SystemStack, prefix: str, seconds: float) -> list[str]:
+async def submit(stack: SystemStack, prefix: str, seconds: float, count: int = UNFINISHED) -> list[str]:
     """Submit on the log alone; returns the ids of what the log has acknowledged."""
     async with LogClient(stack.connection(Service.CLIENT)) as one:
         events = [
-            one.submission("test.nap", {"seconds": seconds}, job_id=f"{prefix}-{number}")
-            for number in range(UNFINISHED)
+            one.submission("test.nap", {"seconds": seconds}, job_id=f"{prefix}-{number}") for number in range(count)
         ]
         await one.submit(events)
     return [event.job_id for event in events]
@@ -272,11 +272,8 @@ async def submit(stack: SystemStack, prefix: str, seconds: float) -> list[str]:
 def test_a_store_that_was_away_and_comes_back_empty_costs_what_is_unfinished(
     stack: SystemStack, client: Client
 ) -> None:
-    history = recorded(stack)
-    # The jobs of the tests before are the long finished history: all but the last of them are out of sight by now, or soon.
-    time.sleep(
-        max(0.0, (sorted(one.at for one in history)[len(history) * 9 // 10] + LOOKED_BACK_MILLISECONDS - now()) / 1000)
-    )
+    history = sound(stack, client, asyncio.run(submit(stack, "finished", 0, FINISHED)))
+    time.sleep(LOOKED_BACK_MILLISECONDS / 1000)  # From then on it is out of sight.
     told = len(alerts(stack))  # One that was stopped found its questions unanswered, too.
     running = asyncio.run(submit(stack, "running", 8))
     last = client.submit("test.nap", {"seconds": 8})
