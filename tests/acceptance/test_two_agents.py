@@ -31,7 +31,7 @@ STALLED_SECONDS = Settings().kafka_session_seconds + 4.0
 LOOKED_BACK_MILLISECONDS = REPEATS_SINCE_MILLISECONDS + CLOCK_MARGIN_MILLISECONDS
 """What was appended within this time is read by a fold in any case, so that a repeated submission is no news."""
 UNFINISHED = 40
-FINISHED = 600
+FINISHED = 1500
 AGENTS = ("jobforge", "jobforge-2")
 
 
