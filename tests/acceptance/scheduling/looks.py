@@ -34,7 +34,14 @@ def happened(client: Client, event_type: str, **fields: Any) -> list[dict[str, A
 
 def routed_at(client: Client, handles: list[JobHandle]) -> list[datetime]:
     """Return when JobForge handed each job out, by its own clock."""
-    when = {one["event"]["job_id"]: one["occurred_at"] for one in happened(client, "JobRouted")}
+    wanted = {one.job_id for one in handles}
+
+    def found() -> dict[str, str] | None:
+        # A conclusion may be reflected before the hand-over, which stands in another partition.
+        when = {one["event"]["job_id"]: one["occurred_at"] for one in happened(client, "JobRouted")}
+        return when if wanted <= when.keys() else None
+
+    when = until(found)
     return [datetime.fromisoformat(when[one.job_id]) for one in handles]
 
 
