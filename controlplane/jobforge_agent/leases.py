@@ -22,6 +22,7 @@ from controlplane.log.positions import Partition
 
 DUE_EVERY_SECONDS: Final = 0.1
 LEASES_EVERY_SECONDS: Final = 0.5
+LISTEN_WITHIN_SECONDS: Final = 1.0
 WATERMARK_EVERY_SECONDS: Final = 1.0
 SILENT_INSTANCE_SECONDS: Final = 5.0
 DUE_AT_ONCE: Final = 500
@@ -98,7 +99,11 @@ class Clock:
 
     async def _listen(self) -> None:
         """Note up to when what was said is decided, in each partition that this instance reads."""
-        positions, said_at = await self._agent.decided()
+        try:
+            async with asyncio.timeout(LISTEN_WITHIN_SECONDS):
+                positions, said_at = await self._agent.decided()
+        except TimeoutError:
+            return  # Something long is being decided: nothing new is known, but this instance lives.
         known = dict(said_at)
         for place, at in self._reached(positions).items():
             known[place] = max(at, known.get(place, 0))

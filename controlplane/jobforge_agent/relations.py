@@ -1,6 +1,8 @@
 """What commands need to know besides their job: read before a batch with such commands is decided, and for no other batch."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from controlplane.events import types
 from controlplane.events.catalog import SUBMISSIONS
@@ -11,10 +13,12 @@ from controlplane.jobforge_agent.decide import Related
 from controlplane.jobforge_agent.state import Job
 from controlplane.jobforge_agent.store import Store
 from controlplane.jobforge_agent.transitions import Phase
-from controlplane.log.connection import LogConnection
+from controlplane.log.connection import LogConnection, LogUnavailable
 from controlplane.log.reader import BRIEF_WAIT_MILLISECONDS, LogReader
 
 NOTHING = Related()
+READ_WITHIN_SECONDS: Final = 10.0
+"""No longer is everything else kept waiting: an instance that cannot read the log ends, and the next one tries again."""
 
 
 class Relations:
@@ -58,14 +62,19 @@ class Relations:
         reader = LogReader(
             self._connection, client_id="controlplane-jobforge-originals", wait_milliseconds=BRIEF_WAIT_MILLISECONDS
         )
-        await reader.start()
         try:
-            for job_id, place in places.items():
-                event = await _event_at(reader, place)
-                if isinstance(event, types.JobSubmitted) and event.job_id == job_id:
-                    found[job_id] = event
-        finally:
-            await reader.stop()
+            async with asyncio.timeout(READ_WITHIN_SECONDS):
+                await reader.start()
+                try:
+                    for job_id, place in places.items():
+                        event = await _event_at(reader, place)
+                        if isinstance(event, types.JobSubmitted) and event.job_id == job_id:
+                            found[job_id] = event
+                finally:
+                    await reader.stop()
+        except TimeoutError as error:
+            text = f"Expected the submissions of {', '.join(places)} within {READ_WITHIN_SECONDS:g} s, but they did not come."
+            raise LogUnavailable(text[:500]) from error
         return found
 
     async def submissions_until(self, partition: int, at: int) -> int:

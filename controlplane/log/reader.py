@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, Literal
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -18,6 +18,7 @@ BRIEF_WAIT_MILLISECONDS: Final = 5
 """For whoever reads up to an end that it knows: a broker answers one request after the other, so the next question would wait for a fetch
 that nothing fills."""
 REQUEST_SECONDS: Final = 15.0
+FAREWELL_SECONDS: Final = 0.5
 
 Start = int | Literal["earliest", "latest"]
 Batches = dict[Partition, Sequence[ConsumerRecord]]
@@ -78,7 +79,10 @@ class LogReader:
         await asyncio.sleep(
             0
         )  # aiokafka cancels a task of its own; one that never began would end its close half-way, and this task.
-        await self._consumer.stop()
+        # Everything is given up at once; what may never come is the other side's farewell, which ends a connection with TLS.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await self._consumer.stop()
 
     async def assign(self, positions: Mapping[Partition, Start]) -> None:
         """Read these partitions from here on, each from its position; others no longer.
