@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final, Literal
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -18,7 +18,7 @@ BRIEF_WAIT_MILLISECONDS: Final = 5
 """For whoever reads up to an end that it knows: a broker answers one request after the other, so the next question would wait for a fetch
 that nothing fills."""
 REQUEST_SECONDS: Final = 15.0
-FAREWELL_SECONDS: Final = 0.5
+FAREWELL_SECONDS: Final = 1.0
 
 Start = int | Literal["earliest", "latest"]
 Batches = dict[Partition, Sequence[ConsumerRecord]]
@@ -79,10 +79,14 @@ class LogReader:
         await asyncio.sleep(
             0
         )  # aiokafka cancels a task of its own; one that never began would end its close half-way, and this task.
-        # Everything is given up at once; what may never come is the other side's farewell, which ends a connection with TLS.
-        with suppress(TimeoutError):
+        connections = [one._writer for one in self._consumer._client._conns.values() if one._writer is not None]  # noqa: SLF001 -- it keeps them
+        try:
             async with asyncio.timeout(FAREWELL_SECONDS):
                 await self._consumer.stop()
+        except TimeoutError:  # The other side's farewell, which ends a connection with TLS, may never come.
+            for one in connections:
+                one.transport.abort()
+            await asyncio.sleep(FAREWELL_SECONDS / 10)
 
     async def assign(self, positions: Mapping[Partition, Start]) -> None:
         """Read these partitions from here on, each from its position; others no longer.
