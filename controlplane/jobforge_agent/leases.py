@@ -79,7 +79,8 @@ class Clock:
             await asyncio.sleep(LEASES_EVERY_SECONDS)
             try:
                 await self._listen()
-                await self._store.touch(self._now(), self._heard)
+                of_runners = {place: heard for place, heard in self._heard.items() if place[0] == RUNNERS.name}
+                await self._store.touch(self._now(), of_runners)
                 await self._adopt()
                 await self._outbox.catch_up()
                 await self._found_again()

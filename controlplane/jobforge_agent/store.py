@@ -280,15 +280,16 @@ class Store:
         await self._drop(keys=[self._key("instances")], args=[self._prefix, instance, *entries])
 
     async def touch(self, now: int, heard: Mapping[Partition, Heard]) -> None:
-        """Say that this instance lives, and what it hears."""
+        """Say that this instance lives, and what it hears of runners."""
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.zadd(self._key("instances"), {self._instance: now})
-            for place, one in heard.items():
-                pipe.hset(self._key("heard"), partition_text(place), _pack(one))
+            if heard:
+                said = {partition_text(place): _pack(one) for place, one in heard.items()}
+                pipe.hset(self._key("heard"), mapping=said)
             await pipe.execute()
 
     async def heard(self) -> dict[Partition, Heard]:
-        """Return what each partition's reader hears."""
+        """Return what is heard of runners, by the partition of their heartbeats."""
         found = await self._redis.hgetall(self._key("heard"))
         return {_partition(name.decode()): _unpack_heard(data) for name, data in found.items()}
 

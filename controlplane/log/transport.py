@@ -298,6 +298,8 @@ async def run_app(app: faust.App, stop: asyncio.Event) -> None:
         # Also when cancelled: a member that is left behind keeps its partitions for a session. Without brokers nobody can leave.
         stopping = asyncio.ensure_future(app.stop())
         await asyncio.wait({stopping}, timeout=LEAVE_WITHIN_SECONDS)
+        if stopping.done():
+            stopping.result()
     if isinstance(reason, KafkaError):
         raise refusal(reason, "the log") from reason
     if reason is not None:
