@@ -18,13 +18,23 @@ VERSION: Final = b"version"
 NONE: Final = "0"
 
 
+class Guard(msgspec.Struct, frozen=True, array_like=True):
+    """What an event makes of a guard, a value that decisions are compared with before they are taken."""
+
+    name: str
+    value: str
+    """Empty removes the guard."""
+    grows: bool = False
+    """The value is a number that is only ever raised: noted late, it takes nothing back that was decided since."""
+    unless: str = ""
+    """The guard stays as it is while it was last set beside this same text."""
+
+
 class Noted(msgspec.Struct, frozen=True, kw_only=True):
-    """What an event of the controls changes in the store: fields with their bytes, guards with their values; empty removes."""
+    """What an event of the controls changes in the store: fields with their bytes, empty to remove them, and guards in their order."""
 
     fields: dict[str, bytes]
-    guards: dict[str, str] = {}
-    reached: dict[str, int] = {}
-    """Guards that only grow: noted late, they take nothing back that was decided since."""
+    guards: tuple[Guard, ...] = ()
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
@@ -45,21 +55,23 @@ def noted(event: Any, position: LogPosition, at: int) -> Noted:
         case types.PauseDeclared() if not event.paused:
             return Noted(fields={name: b""})
         case types.ScheduleDeclared():
-            return Noted(fields={name: encode(event)}, guards={subject: str(at), f"place/{subject}": place})
+            # Declared again, with every release say, it takes no time back that has come and was not dealt with yet.
+            times = f"{event.cron} {event.time_zone} {event.paused}"
+            guards = (Guard(subject, str(at), unless=times), Guard(f"place/{subject}", place))
+            return Noted(fields={name: encode(event)}, guards=guards)
         case types.ScheduleRemoved():
-            return Noted(
-                fields={f"ScheduleDeclared/{subject}": b"", f"ScheduleFired/{subject}": b""}, guards={subject: ""}
-            )
+            fields = {f"ScheduleDeclared/{subject}": b"", f"ScheduleFired/{subject}": b""}
+            return Noted(fields=fields, guards=(Guard(subject, ""),))
         case types.ScheduleFired():
-            return Noted(fields={name: encode(event)}, reached={subject: event.due_at})
+            return Noted(fields={name: encode(event)}, guards=(Guard(subject, str(event.due_at), grows=True),))
         case types.BreakerChanged():
             closed = event.state == CLOSED
-            guards = {subject: "" if closed else event.header.event_id}
-            return Noted(fields={name: b"" if closed else encode(event)}, guards=guards)
+            guard = Guard(subject, "" if closed else event.header.event_id)
+            return Noted(fields={name: b"" if closed else encode(event)}, guards=(guard,))
         case types.AdmissionChanged():
-            return Noted(fields={name: encode(event)}, guards={subject: event.header.event_id})
+            return Noted(fields={name: encode(event)}, guards=(Guard(subject, event.header.event_id),))
         case types.BulkRequested():
-            return Noted(fields={name: encode(event)}, guards={f"place/{subject}": place})
+            return Noted(fields={name: encode(event)}, guards=(Guard(f"place/{subject}", place),))
         case types.BulkApplied():
             return Noted(fields={f"{name}/{event.partition}": encode(event)})
         case _:
@@ -94,22 +106,16 @@ class ControlStore:
         False if the store is elsewhere.
         """
         fields: dict[str, bytes] = {}
-        guards: dict[str, str] = {}
-        reached: dict[str, int] = {}
+        guards: list[Guard] = []
         for one in changes:
             fields |= one.fields
-            guards |= one.guards
-            for name in one.guards:
-                reached.pop(name, None)
-            for name, value in one.reached.items():
-                reached[name] = max(value, reached.get(name, 0))
+            guards += one.guards
         name, records = outbox or ("", ())
         packed = msgspec.msgpack.encode(
             {
                 "fold": False if fold is None else list(fold.items()),
                 "expect": [(place, str(old), str(new)) for place, (old, new) in (expect or {}).items()],
-                "guards": list(guards.items()),
-                "reached": [(name, str(value)) for name, value in reached.items()],
+                "guards": guards,
                 "outbox": (self._instance, name) if records else False,
             }
         )
@@ -133,7 +139,7 @@ class ControlStore:
 
     async def forget(self, names: Sequence[str], *, guards: Sequence[str]) -> None:
         """Remove what is over for good: bulk commands that were applied everywhere."""
-        await self.note([Noted(fields=dict.fromkeys(names, b""), guards=dict.fromkeys(guards, ""))])
+        await self.note([Noted(fields=dict.fromkeys(names, b""), guards=tuple(Guard(name, "") for name in guards))])
 
     async def place(self, subject: str) -> Place | None:
         """Return where a schedule or a bulk command was declared."""

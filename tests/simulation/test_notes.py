@@ -17,12 +17,12 @@ from controlplane.events.header import outside_header
 from controlplane.events.identity import Instant
 from controlplane.events.types import LogPosition
 from controlplane.jobforge_agent.changes import Changes
-from controlplane.jobforge_agent.control_store import VERSION, Noted, noted
+from controlplane.jobforge_agent.control_store import VERSION, Guard, Noted, noted
 from controlplane.jobforge_agent.store import Store
 
 PLACE = "controlplane.controls/0"
 IDENTITY = types.Producer(service=Service.JOBFORGE, version="1", instance="one")
-BREAKER, ADMISSION = "breaker:type:light", "admission"
+BREAKER, ADMISSION, SCHEDULE = "breaker:type:light", "admission", "schedule:nightly"
 
 
 @asynccontextmanager
@@ -95,7 +95,7 @@ async def is_fold(store: Store, changes: list[Noted]) -> None:
     guards: dict[str, str] = {}
     for one in changes:
         fields |= one.fields
-        guards |= one.guards
+        guards |= {guard.name: guard.value for guard in one.guards}
     kept = await store._redis.hgetall(store._prefix + "controls")
     assert {name.decode(): value for name, value in kept.items() if name != VERSION} == {
         name: value for name, value in fields.items() if value
@@ -121,6 +121,47 @@ def test_a_note_that_comes_late_undoes_no_decision(kind: str, subject: str, redi
             # A process that read the first before it was stopped goes on: the second would be decided once more.
             assert not await store.controls.note(note, expect={PLACE: (0, 1)})
             assert (await store.controls.guards([subject]))[subject] == second.header.event_id
+
+    asyncio.run(play())
+
+
+def scheduled(number: int, cron: str = "* * * * *", *, paused: bool = False) -> Noted:
+    """Return what is noted of a schedule that is declared at a place of the log, at a time of the same number."""
+    header = outside_header("ScheduleDeclared", f"schedule/{number}", IDENTITY, Instant(number), correlation_id="c")
+    job = types.JobTemplate(job_type="light", payload=types.Content(data=b"{}"))
+    event = types.ScheduleDeclared(
+        header=header, subject=SCHEDULE, schedule_id="nightly", cron=cron, job=job, paused=paused
+    )
+    return noted(event, LogPosition(topic="controlplane.controls", partition=0, offset=number), number)
+
+
+def fired(number: int, due_at: int) -> Noted:
+    header = outside_header("ScheduleFired", f"fired/{number}", IDENTITY, Instant(number), correlation_id="c")
+    event = types.ScheduleFired(header=header, subject=SCHEDULE, schedule_id="nightly", due_at=due_at, job_id="job")
+    return noted(event, LogPosition(topic="controlplane.controls", partition=0, offset=number), number)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize(
+    ("changes", "dealt_with"),
+    [
+        ([scheduled(1), scheduled(2)], 1),  # Seed 1062: what came due between the two is still due.
+        ([scheduled(1), fired(2, 20), scheduled(3)], 20),
+        ([scheduled(1), fired(2, 20), fired(3, 10)], 20),
+        ([scheduled(1), scheduled(2, "0 * * * *")], 2),
+        ([scheduled(1), scheduled(2, paused=True), scheduled(3)], 3),
+        ([scheduled(1), Noted(fields={}, guards=(Guard(SCHEDULE, ""),)), scheduled(3)], 3),
+    ],
+)
+def test_the_times_of_a_schedule_go_on_when_it_is_declared_again_and_begin_anew_when_it_changed(
+    changes: list[Noted], dealt_with: int, at_once: bool, redis_url: str
+) -> None:
+    async def play() -> None:
+        async with empty_store(redis_url) as store:
+            await store.controls.note([], fold={PLACE: 0})
+            for one in [changes] if at_once else [[change] for change in changes]:
+                await store.controls.note(one)
+            assert await store.controls.guards([SCHEDULE]) == {SCHEDULE: str(dealt_with)}
 
     asyncio.run(play())
 

@@ -21,6 +21,7 @@ FOUND = {
     318: "an instance that was taken for dead decided once more while its outbox was emptied, and nobody ever looked there again",
     500: "two routers at once: a runner that the other one filled meanwhile stopped the older job, and fresher ones behind it in the batch went",
     610: "a fold took back a conclusion that only the store had: it was in the outbox of an instance that had died, and was published in the end",
+    1062: "a schedule that was declared again, after its time had come and before an instance looked, left that time out",
 }
 """Histories that showed a fault when they were played first, and which: another history once the code takes other steps, so what was mended has a test of its
 own as well wherever a smaller one shows it."""

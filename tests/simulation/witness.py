@@ -255,7 +255,7 @@ class Witness:
 
 
 def schedules_kept(world: World, events: list[Any], until: int, *, forgetful: bool) -> None:
-    """Each time of a schedule is dealt with once, unless the store forgot; all times are that came between its last declaration and `until`."""
+    """Each time of a schedule is dealt with once, unless the store forgot; all times are that came between its first declaration and `until`."""
     fired: dict[str, dict[int, types.ScheduleFired]] = defaultdict(dict)
     declared: dict[str, list[types.ScheduleDeclared]] = defaultdict(list)
     for event in events:
@@ -267,7 +267,7 @@ def schedules_kept(world: World, events: list[Any], until: int, *, forgetful: bo
             if again and not forgetful:
                 world.fail(f"schedule {event.schedule_id} was dealt with twice for {event.due_at}")
     for name, declarations in declared.items():
-        begins, every = declarations[-1].header.occurred_at + SECOND, EVERY_SECONDS * SECOND
+        begins, every = declarations[0].header.occurred_at + SECOND, EVERY_SECONDS * SECOND
         came = max(0, until // every - begins // every)
         told = {moment for at, one in fired[name].items() for moment in range(at - one.missed * every, at + 1, every)}
         dealt = sum(begins <= moment <= until for moment in told)

@@ -1,9 +1,10 @@
 -- Note what operators declared; limits may have changed, so every queue that one stopped is looked at again.
 --
 -- KEYS[1]: any key of the namespace.  ARGV[1]: prefix.
--- ARGV[2]: MessagePack of { fold, expect, guards = { { guard, value }, ... }, reached = { { guard, number }, ... }, outbox }: a value is empty to remove
--- the guard; `reached` is set, after `guards`, where the guard is not further; `fold` is false, or { { partition, position }, ... } where everything that
--- was ever declared is given, up to these positions; `expect` is { { partition, position before, position after }, ... } of what is read from the log:
+-- ARGV[2]: MessagePack of { fold, expect, guards = { { guard, value, grows, unless }, ... }, outbox }: guards are set in their order; a value is empty to
+-- remove the guard; one that grows is a number, set where the guard is not further; one with `unless` stays if it was last set beside this same text;
+-- `fold` is false, or { { partition, position }, ... } where everything that was ever declared is given, up to these positions;
+-- `expect` is { { partition, position before, position after }, ... } of what is read from the log:
 -- whoever comes late with it finds the position further, and takes nothing back; `outbox` is false, or { instance, entry }.
 -- ARGV[3]: the records of the outbox.  ARGV[4...]: pairs of a field and its bytes, empty to remove the field.
 -- Returns "ok"; "lost" for single declarations in a store that knows of no fold (it was emptied: what is missing would never be missed), or that is not
@@ -26,16 +27,20 @@ end
 for _, place in ipairs(batch.fold or {}) do
   redis.call('HSET', prefix .. 'positions', place[1], place[2])
 end
+local guards = prefix .. 'guards'
 for _, guard in ipairs(batch.guards) do
-  if guard[2] == '' then
-    redis.call('HDEL', prefix .. 'guards', guard[1])
-  else
-    redis.call('HSET', prefix .. 'guards', guard[1], guard[2])
-  end
-end
-for _, guard in ipairs(batch.reached) do
-  if tonumber(redis.call('HGET', prefix .. 'guards', guard[1]) or '0') < tonumber(guard[2]) then
-    redis.call('HSET', prefix .. 'guards', guard[1], guard[2])
+  local name, value, grows, unless = guard[1], guard[2], guard[3], guard[4]
+  local now = redis.call('HGET', guards, name)
+  if value == '' then
+    redis.call('HDEL', guards, name, 'beside/' .. name)
+  elseif grows then
+    if tonumber(now or '0') < tonumber(value) then
+      redis.call('HSET', guards, name, value)
+    end
+  elseif unless == '' then
+    redis.call('HSET', guards, name, value)
+  elseif not now or redis.call('HGET', guards, 'beside/' .. name) ~= unless then
+    redis.call('HSET', guards, name, value, 'beside/' .. name, unless)
   end
 end
 for at = 4, #ARGV, 2 do
