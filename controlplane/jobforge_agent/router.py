@@ -135,10 +135,12 @@ class Router:
             if yes:
                 self._outbox.publish(str(claim.job.attempt_id), [claim.record])
                 self.metrics.moved([(one.job, claim.job)])
-        aside = await self._set_aside(jobs, limits, usage, now) if limits else 0
+        aside = await self._set_aside(jobs, limits, usage, now, heads.version) if limits else 0
         return sum(one is not False for one in accepted) + aside
 
-    async def _set_aside(self, jobs: list[Job], limits: dict[str, Limits], usage: dict[str, Usage], now: int) -> int:
+    async def _set_aside(
+        self, jobs: list[Job], limits: dict[str, Limits], usage: dict[str, Usage], now: int, version: str
+    ) -> int:
         """Set queues aside whose next job a limit stopped before this round; others are seen again in the next one."""
         parked: dict[str, tuple[str, int]] = {}
         resting: dict[str, int] = {}
@@ -153,6 +155,7 @@ class Router:
         await self._store.park(
             [(queue, *stopped) for queue, stopped in parked.items()],
             [(queue, moment) for queue, moment in resting.items() if queue not in parked],
+            version=version,
         )
         return len(parked.keys() | resting.keys())
 

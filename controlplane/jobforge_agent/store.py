@@ -248,10 +248,15 @@ class Store:
         found = await self._redis.hgetall(self._key("busy"))
         return {name.decode(): int(slots) for name, slots in found.items()}
 
-    async def park(self, parked: Sequence[tuple[str, str, int]], resting: Sequence[tuple[str, int]]) -> None:
-        """Set queues aside: until a lease under a subject ends that so many may hold, or until a moment."""
+    async def park(
+        self, parked: Sequence[tuple[str, str, int]], resting: Sequence[tuple[str, int]], *, version: str
+    ) -> None:
+        """Set queues aside: until a lease under a subject ends that so many may hold, or until a moment.
+
+        Nothing is set aside when the controls have another version than those by which the limits stopped the queues.
+        """
         if parked or resting:
-            fields = _pack({"parked": parked, "resting": resting})
+            fields = _pack({"parked": parked, "resting": resting, "version": version})
             await self._park(keys=[self._key("lanes")], args=[self._prefix, fields])
 
     # Outbox
