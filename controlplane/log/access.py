@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, SecurityDisabled, for_code
 from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest, DescribeAclsRequest
 
+from controlplane.log.clients import administrator
 from controlplane.log.connection import LogConnection, LogUnavailable, refusal
 
 IN_FORCE_WITHIN_SECONDS: Final = 30.0
@@ -88,8 +89,8 @@ async def rules(connection: LogConnection) -> frozenset[Rule]:
         LogUnavailable: no broker answers, or they keep no rules.
         LogRefused: this principal may not see them.
     """
-    async with _Administrator(connection) as administrator:
-        return await administrator.rules()
+    async with administrator(connection) as admin:
+        return await _Rules(admin).rules()
 
 
 async def differences(connection: LogConnection, wanted: Collection[Rule], ours: Callable[[Rule], bool]) -> Changes:
@@ -110,13 +111,14 @@ async def bring_about(connection: LogConnection, wanted: Collection[Rule], ours:
         LogUnavailable: no broker answers, they keep no rules, or a change did not come into force in time.
         LogRefused: this principal may not change them.
     """
-    async with _Administrator(connection) as administrator:
-        changes = _compared(await administrator.rules(), wanted, ours)
+    async with administrator(connection) as admin:
+        asked = _Rules(admin)
+        changes = _compared(await asked.rules(), wanted, ours)
         for rule in changes.missing:
-            await administrator.create(rule)
+            await asked.create(rule)
         for rule in changes.unwanted:
-            await administrator.delete(rule)
-        await administrator.wait_in_force(frozenset(changes.missing), frozenset(changes.unwanted))
+            await asked.delete(rule)
+        await asked.wait_in_force(frozenset(changes.missing), frozenset(changes.unwanted))
     return changes
 
 
@@ -129,23 +131,11 @@ def _compared(found: frozenset[Rule], wanted: Collection[Rule], ours: Callable[[
     )
 
 
-class _Administrator:
-    """A connection for administration, while the block runs."""
+class _Rules:
+    """Asks for rules and changes them."""
 
-    def __init__(self, connection: LogConnection) -> None:
-        self._connection = connection
-        self._admin = AIOKafkaAdminClient(**connection.client_arguments())
-
-    async def __aenter__(self) -> "_Administrator":
-        try:
-            await self._admin.start()
-        except KafkaError as error:
-            await self._admin.close()
-            raise refusal(error, f"a Kafka broker at {self._connection.bootstrap}") from error
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._admin.close()
+    def __init__(self, admin: AIOKafkaAdminClient) -> None:
+        self._admin = admin
 
     async def rules(self, node: int | None = None) -> frozenset[Rule]:
         answer = await self._ask(DescribeAclsRequest(ANY, None, ANY, None, None, ANY, ANY), node)

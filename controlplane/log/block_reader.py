@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 
 from controlplane.log.blocks import RecordBlock
+from controlplane.log.clients import disconnect
 from controlplane.log.connection import LogConnection, LogUnavailable, refusal
 from controlplane.log.positions import Partition
 from controlplane.log.reader import PositionGone
@@ -47,7 +48,7 @@ class BlockReader:
         try:
             await self._client.bootstrap()
         except KafkaError as error:
-            await self._client.close()
+            await disconnect(self._client)
             raise refusal(error, f"a Kafka broker at {self._bootstrap}") from error
         return self
 
@@ -55,7 +56,7 @@ class BlockReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Disconnect."""
-        await self._client.close()
+        await disconnect(self._client)
 
     async def blocks(
         self, positions: Mapping[Partition, int], until: Mapping[Partition, int]

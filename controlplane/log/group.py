@@ -9,6 +9,7 @@ from typing import Final, Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from controlplane.log.clients import disconnect
 from controlplane.log.connection import LogConnection, LogUnavailable, refusal
 from controlplane.log.positions import Partition
 
@@ -34,7 +35,7 @@ class OffsetBook:
             async with self._answers("a broker that keeps offsets"):
                 await self._consumer.start()
         except LogUnavailable:
-            await self._consumer.stop()
+            await disconnect(self._consumer)
             raise
         return self
 
@@ -42,7 +43,7 @@ class OffsetBook:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Disconnect."""
-        await self._consumer.stop()
+        await disconnect(self._consumer)
 
     async def read(self, partitions: Iterable[Partition]) -> dict[Partition, int | None]:
         """Return the offset written for each partition; None where none was.
@@ -75,6 +76,10 @@ class OffsetBook:
                 yield
         except KafkaError as error:
             raise refusal(error, f"{expected} of {self._group}") from error
+        except AssertionError as error:  # aiokafka's way to say that the brokers it asked know of no broker yet.
+            raise LogUnavailable(
+                f"Expected {expected} of {self._group}, but the brokers know of none: {error}"
+            ) from error
         except TimeoutError as error:
             raise LogUnavailable(
                 f"Expected {expected} of {self._group} within {ANSWER_SECONDS} s, but none came."

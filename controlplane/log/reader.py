@@ -9,6 +9,7 @@ from typing import Final, Literal
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
+from controlplane.log.clients import disconnect
 from controlplane.log.connection import LogConnection, LogUnavailable, refusal
 from controlplane.log.positions import Partition
 
@@ -18,7 +19,6 @@ BRIEF_WAIT_MILLISECONDS: Final = 5
 """For whoever reads up to an end that it knows: a broker answers one request after the other, so the next question would wait for a fetch
 that nothing fills."""
 REQUEST_SECONDS: Final = 15.0
-FAREWELL_SECONDS: Final = 1.0
 
 Start = int | Literal["earliest", "latest"]
 Batches = dict[Partition, Sequence[ConsumerRecord]]
@@ -71,22 +71,12 @@ class LogReader:
             with _answers(f"a Kafka broker at {self._bootstrap}"):
                 await self._consumer.start()
         except LogUnavailable:
-            await self._consumer.stop()
+            await disconnect(self._consumer)
             raise
 
     async def stop(self) -> None:
         """Disconnect."""
-        await asyncio.sleep(
-            0
-        )  # aiokafka cancels a task of its own; one that never began would end its close half-way, and this task.
-        connections = [one._writer for one in self._consumer._client._conns.values() if one._writer is not None]  # noqa: SLF001 -- it keeps them
-        try:
-            async with asyncio.timeout(FAREWELL_SECONDS):
-                await self._consumer.stop()
-        except TimeoutError:  # The other side's farewell, which ends a connection with TLS, may never come.
-            for one in connections:
-                one.transport.abort()
-            await asyncio.sleep(FAREWELL_SECONDS / 10)
+        await disconnect(self._consumer)
 
     async def assign(self, positions: Mapping[Partition, Start]) -> None:
         """Read these partitions from here on, each from its position; others no longer.

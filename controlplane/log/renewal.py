@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
+from controlplane.log.clients import administrator
 from controlplane.log.connection import LogConnection, refusal
 
 LISTENERS: Final = ("ssl", "controller")
@@ -23,16 +23,13 @@ async def reload_certificates(connection: LogConnection, node_id: int, keystore:
     """
     files = {"ssl.keystore.location": keystore, "ssl.truststore.location": truststore}
     named = {f"listener.name.{listener}.{name}": path for listener in LISTENERS for name, path in files.items()}
-    admin = AIOKafkaAdminClient(**connection.client_arguments())
     expected = f"broker {node_id} to read {keystore} and {truststore} again"
-    try:
-        await admin.start()
-        for configs in (named, {}):
-            answers = await admin.alter_configs([ConfigResource(ConfigResourceType.BROKER, str(node_id), configs)])
-            for code, message, *_ in (one for answer in answers for one in answer.resources):
-                if code:
-                    raise refusal(for_code(code)(message or ""), expected)
-    except KafkaError as error:
-        raise refusal(error, expected) from error
-    finally:
-        await admin.close()
+    async with administrator(connection) as admin:
+        try:
+            for configs in (named, {}):
+                answers = await admin.alter_configs([ConfigResource(ConfigResourceType.BROKER, str(node_id), configs)])
+                for code, message, *_ in (one for answer in answers for one in answer.resources):
+                    if code:
+                        raise refusal(for_code(code)(message or ""), expected)
+        except KafkaError as error:
+            raise refusal(error, expected) from error

@@ -19,6 +19,7 @@ from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
+from controlplane.log.clients import disconnect
 from controlplane.log.connection import LogConnection, LogUnavailable, refusal
 from controlplane.log.positions import Partition
 
@@ -86,13 +87,13 @@ class ProducerSession:
                 await client.set_topics(topics)
                 producer_id, epoch = await cls._producer_id_of(client)
         except KafkaError as error:
-            await client.close()
+            await disconnect(client)
             raise refusal(error, expected) from error
         except TimeoutError as error:
-            await client.close()
+            await disconnect(client)
             raise LogUnavailable(f"Expected {expected}, but none answered.") from error
         except BaseException:
-            await client.close()
+            await disconnect(client)
             raise
         return cls(client, producer_id, epoch, request_seconds)
 
@@ -160,4 +161,4 @@ class ProducerSession:
 
     async def close(self) -> None:
         """Disconnect; what has no answer yet may or may not be on the log."""
-        await self._client.close()
+        await disconnect(self._client)

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from controlplane.events.catalog import TOPICS
+from controlplane.log.clients import administrator
 from controlplane.log.connection import LogConnection, LogUnavailable, refusal
 from controlplane.log.reader import LogReader
 from controlplane.settings import Settings
@@ -49,13 +50,11 @@ async def partition_counts(connection: LogConnection) -> dict[str, int]:
     Raises:
         LogUnavailable: no broker answers.
     """
-    admin = await _admin(connection)
-    try:
-        described = await admin.describe_topics(list(TOPICS))
-    except KafkaError as error:
-        raise refusal(error, "the brokers to describe the topics") from error
-    finally:
-        await admin.close()
+    async with administrator(connection) as admin:
+        try:
+            described = await admin.describe_topics(list(TOPICS))
+        except KafkaError as error:
+            raise refusal(error, "the brokers to describe the topics") from error
     return {topic["topic"]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
 
 
@@ -94,13 +93,11 @@ async def create_topics(connection: LogConnection, counts: Mapping[str, int], *,
         NewTopic(name=name, num_partitions=count, replication_factor=replication, topic_configs=settings)
         for name, count in counts.items()
     ]
-    admin = await _admin(connection)
-    try:
-        answer = await admin.create_topics(topics)
-    except KafkaError as error:
-        raise refusal(error, f"the brokers to make {', '.join(counts)}") from error
-    finally:
-        await admin.close()
+    async with administrator(connection) as admin:
+        try:
+            answer = await admin.create_topics(topics)
+        except KafkaError as error:
+            raise refusal(error, f"the brokers to make {', '.join(counts)}") from error
     for name, code, *_ in answer.topic_errors:
         if code not in (0, TopicAlreadyExistsError.errno):
             raise refusal(for_code(code)(), f"the brokers to make {name}")
@@ -121,13 +118,3 @@ async def _wait_until_served(connection: LogConnection, counts: Mapping[str, int
         ) from error
     finally:
         await reader.stop()
-
-
-async def _admin(connection: LogConnection) -> AIOKafkaAdminClient:
-    admin = AIOKafkaAdminClient(**connection.client_arguments())
-    try:
-        await admin.start()
-    except KafkaError as error:
-        await admin.close()
-        raise refusal(error, f"a Kafka broker at {connection.bootstrap}") from error
-    return admin

@@ -24,7 +24,8 @@ from faust.types import TP
 from mode.supervisors import CrashingSupervisor
 from yarl import URL
 
-from controlplane.log.connection import LogConnection, refusal
+from controlplane.log.clients import disconnect
+from controlplane.log.connection import LogConnection, LogUnavailable, refusal
 from controlplane.log.positions import Partition
 
 RECORDS_AT_ONCE: Final = 2000
@@ -61,7 +62,7 @@ class _Reader(driver.AIOKafkaConsumerThread):
         if not self._stopped.is_set():
             self._stopped.set()
             if self._consumer is not None:
-                await self._consumer.stop()
+                await disconnect(self._consumer, within_seconds=LEAVE_WITHIN_SECONDS / 2)
             self._shutdown.set()
 
     async def call_thread(self, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -192,6 +193,11 @@ class _BatchConsumer(driver.Consumer):
             positions = await transport.take_over(assigned)
         except KafkaError as error:
             raise refusal(error, "the log while partitions are taken over") from error
+        except asyncio.CancelledError as error:
+            if cast(asyncio.Task[Any], asyncio.current_task()).cancelling():
+                raise
+            # Nobody cancelled this: Faust would let the task go in silence, and nothing would ever be read again.
+            raise LogUnavailable("Expected the log while partitions are taken over, but it was left off.") from error
         consumer = self._thread._ensure_consumer()  # noqa: SLF001 -- the driver offers no other way to it
         if self.app.consumer_generation_id != generation:
             return {}  # They are assigned anew.
