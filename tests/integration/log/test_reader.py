@@ -53,6 +53,22 @@ async def test_latest_is_the_end_at_the_call(connection: LogConnection, namespac
         assert await first_of(reader) == 10
 
 
+async def test_whoever_stops_reading_while_no_broker_answers_is_not_cancelled(
+    own_stack: EmbeddedStack, namespace: str
+) -> None:
+    connection = LogConnection(bootstrap=own_stack.kafka_bootstrap)
+    await filled(connection, namespace, 1)
+    readers = [LogReader(connection, client_id=f"test-{number}") for number in range(5)]
+    for reader in readers:
+        await reader.start()
+        await reader.assign({(namespace, 0): 0})
+        await first_of(reader)
+    own_stack.kafka.kill()
+    for reader in readers:
+        assert await reader.batch(timeout_seconds=0.3) == {}  # aiokafka asks again and again, and sleeps in between.
+        await reader.stop()
+
+
 async def test_batches_are_by_partition_and_in_order(connection: LogConnection, namespace: str) -> None:
     counts = await filled(connection, namespace, 3000, partitions=3)
     assert await whole(connection, counts) == {(namespace, one): list(range(one, 3000, 3)) for one in range(3)}
