@@ -260,6 +260,12 @@ class Agent:
             if job is not None and job.leased and job.routed_at:
                 self._router.paces.take(consumed.event.runner_id, job.job_type, consumed.at - job.routed_at)
 
+    def _learn_of_slow(self, decisions: Sequence[tuple[Job, Decision]]) -> None:
+        """Tell the router of attempts that took too long: nothing else would keep a runner that hangs from being the idle one that is given the next."""
+        for job, decision in decisions:
+            if job.leased and decision.observed:
+                self._router.paces.take(job.runner_id or "", job.job_type, self._now() - job.routed_at)
+
     async def decide_jobs(
         self, partition: int, ids: Sequence[str], decider: Callable[[Job, Context], Decision],
         *, guard: tuple[str, str, Callable[[], str]] | None = None, also: Sequence[msgspec.Struct] = (),
@@ -281,6 +287,7 @@ class Agent:
                 if guard is not None:
                     changes.guard("guards", guard[0], guard[1], guard[2]())
                 if await self._commit(changes, events, {partition}, {}, pairs):
+                    self._learn_of_slow(decisions)
                     return
 
     def _timer_context(self, job: Job) -> Context:

@@ -36,7 +36,6 @@ ENDS_AN_INSTANCE: Final = (LogUnavailable, StoreLost, PartitionLost, redis.Redis
 
 PERIODS: Final[Mapping[str, float]] = {
     "leases.DUE_EVERY_SECONDS": 0.5,
-    "leases.LEASES_EVERY_SECONDS": 1.5,
     "outbox.CLEAR_EVERY_SECONDS": 0.1,
     "leases.WATERMARK_EVERY_SECONDS": 3.0,
     "router.IDLE_SECONDS": 1.0,

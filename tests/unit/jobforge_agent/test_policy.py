@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.events.types import RetryPolicy
+from controlplane.jobforge_agent.paces import Paces
 from controlplane.jobforge_agent.policy import Candidate, Shares, Situation, least_loaded
 from controlplane.jobforge_agent.retry import backoff_micros, jitter
 from controlplane.jobforge_agent.state import Job
@@ -129,3 +130,11 @@ def test_backoff_is_bounded_and_repeatable(failures: int, attempt_id: str) -> No
     assert delay == backoff_micros(policy, failures, attempt_id)
     assert 0 <= delay <= min(60, 2 ** (failures - 1)) * 1_000_000
     assert 0 <= jitter(attempt_id) < 1
+
+
+def test_an_idle_runner_whose_attempt_took_too_long_is_not_given_the_next_one_again() -> None:
+    paces = Paces()
+    for name, micros in (("a", 1_000), ("b", 1_000), ("a", 20_000_000)):
+        paces.take(name, "image.thumbnail", micros)
+    runners = [msgspec.structs.replace(runner(name), pace=paces.of(name)) for name in "ab"]
+    assert routed([waiting("next")], *runners) == [("next", "b")]
