@@ -221,7 +221,7 @@ class Store:
     async def claim(self, claims: Sequence[Claim], *, version: str) -> list[bool | None]:
         """Lease jobs in their order; returns which claims were accepted. Accepted records are in the outbox under their attempt id.
 
-        None: a runner was filled meanwhile, so that nothing behind that claim was looked at.
+        None: its runner was filled or the job came forward meanwhile, so that nothing behind that claim was looked at.
         """
         blobs: list[bytes] = []
         rows = []

@@ -168,6 +168,19 @@ class Scripts(RuleBasedStateMachine):
         version = self.version if stale else "another"
         assert self.do(self.store.claim(claims, version=version)) == expected
 
+    @precondition(lambda self: self.waiting())
+    @rule(data=st.data(), priority=st.integers(0, 9))
+    def claim_what_moved_meanwhile(self, data: st.DataObject, priority: int) -> None:
+        """One that went back is refused; nothing behind one that came forward goes before it."""
+        one = data.draw(st.sampled_from(self.waiting()))
+        moved = msgspec.structs.replace(one, priority=priority)
+        assert self.commit([(one, moved)], self.owned, self.position, self.position) == "ok"
+        if moved.score != one.score:
+            seen = msgspec.structs.replace(one, phase=Phase.ROUTED, attempt_id="seen", runner_id=min(SLOTS))
+            claim = Claim(job=seen, queue=one.queue, capacity=9, record=RECORD, cost=1.0, limits=())
+            verdict = None if moved.score < one.score else False
+            assert self.do(self.store.claim([claim], version=self.version)) == [verdict]
+
     @precondition(lambda self: self.leased())
     @rule(data=st.data(), again=st.booleans())
     def end(self, data: st.DataObject, again: bool) -> None:

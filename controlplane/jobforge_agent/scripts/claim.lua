@@ -5,8 +5,9 @@
 -- cost, limits = { { subject, most running or -1, most starts or -1, period in microseconds }, ... }, score, depth }, ... } }; job and record are
 -- numbers of further arguments. A job that moved in its queue since it was looked at is refused: it is looked at again.
 -- Claims are in the order in which the jobs have their turns. Returns 1 or 0 per claim; an accepted one is in the outbox until its record is
--- acknowledged. All are refused when the controls have another version than the caller's. Where another router filled the runner meanwhile that a job
--- which still waits was to go to, that claim and all behind it in its pool are answered with 2: what is fresher does not pass, look again.
+-- acknowledged. All are refused when the controls have another version than the caller's. Where a job moved forward since, or another router filled
+-- the runner that one which still waits was to go to, that claim and all behind it in its pool are answered with 2: what is fresher does not pass,
+-- look again.
 --
 -- Starts are counted by the store's own clock: those of the instances differ, and one that was stopped comes back with a time of long ago.
 local prefix, batch = ARGV[1], cmsgpack.unpack(ARGV[2])
@@ -52,8 +53,9 @@ for at, claim in ipairs(batch.claims) do
   local busy = tonumber(redis.call('HGET', prefix .. 'busy', runner) or '0')
   answers[at] = 0
   local score = redis.call('ZSCORE', prefix .. 'ready:' .. queue, id)
+  local moved_forward = score and tonumber(score) < claim[15]
   local waits = score and tonumber(score) == claim[15] and allowed(claim[14])
-  look_again[claim[11]] = look_again[claim[11]] or (waits and busy + slots > capacity)
+  look_again[claim[11]] = look_again[claim[11]] or moved_forward or (waits and busy + slots > capacity)
   if look_again[claim[11]] then
     answers[at] = 2
   elseif waits then
