@@ -34,6 +34,8 @@ BATCHES_AHEAD: Final = 64
 COMMIT_SECONDS: Final = 5.0
 FETCH_WAIT_MILLISECONDS: Final = 500
 REQUEST_SECONDS: Final = 15.0
+METADATA_SECONDS: Final = 5.0
+"""A broker that has just come back may not know of the partitions yet: the group's leader then shares out none, and looks again only so often."""
 HEARTBEATS_PER_SESSION: Final = 6
 LEAVE_WITHIN_SECONDS: Final = 5.0
 FAUST_PATIENCE_SECONDS: Final = 30 * 24 * 3600.0
@@ -73,6 +75,8 @@ class _Reader(driver.AIOKafkaConsumerThread):
         await self.consumer.on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        if not assigned:
+            logger.warning("The group gave this member no partitions.")
         await self.consumer.on_partitions_assigned(assigned, generation_id)
 
     def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
@@ -85,7 +89,8 @@ class _Reader(driver.AIOKafkaConsumerThread):
             session_timeout_ms=session_milliseconds, heartbeat_interval_ms=session_milliseconds // HEARTBEATS_PER_SESSION,
             rebalance_timeout_ms=session_milliseconds, max_poll_interval_ms=int(FAUST_PATIENCE_SECONDS * 1000),
             max_poll_records=RECORDS_AT_ONCE, fetch_max_wait_ms=FETCH_WAIT_MILLISECONDS, check_crcs=False,
-            request_timeout_ms=int(REQUEST_SECONDS * 1000), **transport.connection.client_arguments(),
+            request_timeout_ms=int(REQUEST_SECONDS * 1000), metadata_max_age_ms=int(METADATA_SECONDS * 1000),
+            **transport.connection.client_arguments(),
         )  # fmt: skip
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:

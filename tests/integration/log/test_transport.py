@@ -101,6 +101,21 @@ async def test_reading_begins_at_the_positions_of_the_application(connection: Lo
         assert await book.read([(namespace, 0), (namespace, 1)]) == {(namespace, 0): 5001, (namespace, 1): 5001}
 
 
+async def test_partitions_that_the_brokers_did_not_know_of_are_shared_out_soon(
+    connection: LogConnection, namespace: str
+) -> None:
+    reading = Reading(connection, namespace, {})
+    running = asyncio.create_task(reading.run())
+    await asyncio.sleep(SESSION_SECONDS / 2)  # It is in its group now, and was given nothing.
+    counts = await made(connection, namespace, 1)
+    async with producing(connection, counts) as producer, asyncio.timeout(60):
+        await producer.send(numbered(namespace, range(10)))
+        await reading.until(10, running)
+    reading.stop.set()
+    await running
+    assert reading.got == {(namespace, 0): list(range(10))}
+
+
 async def test_a_failed_batch_ends_the_application_and_is_not_skipped(
     connection: LogConnection, namespace: str
 ) -> None:
