@@ -90,6 +90,11 @@ class Agent:
         return self._router.metrics
 
     @property
+    def owned(self) -> Mapping[int, Owned]:
+        """Return the job partitions that this instance owns, as it knows them."""
+        return self._epochs
+
+    @property
     def partitions(self) -> list[int]:
         """Return the job partitions that this instance owns."""
         return list(self._epochs)
@@ -305,7 +310,7 @@ class Agent:
         pairs: Sequence[tuple[Job | None, Job]],
         records: Sequence[OutgoingRecord] | None = None,
     ) -> bool:
-        """Store what was decided, then publish it; False when a router was quicker and it must be decided again.
+        """Store what was decided, then publish it; False when a router was quicker, or nothing was heard of the store for long: decide again.
 
         A guard that another instance changed ends it, too: there is nothing left to do.
         """
@@ -318,6 +323,10 @@ class Agent:
             outbox=(name, records),
         )
         if verdict == "conflict":
+            return False
+        if verdict == "late":
+            if not await self._ownership.still_known(self._epochs):
+                raise StoreLost("Expected the store to know what the log says, but it is in the past.")
             return False
         if verdict == "stale":
             return True

@@ -80,7 +80,7 @@ class Clock:
             try:
                 await self._listen()
                 of_runners = {place: heard for place, heard in self._heard.items() if place[0] == RUNNERS.name}
-                await self._store.touch(self._now(), of_runners)
+                await self._store.touch(self._now(), of_runners, self._agent.owned)
                 await self._adopt()
                 await self._outbox.catch_up()
                 await self._found_again()

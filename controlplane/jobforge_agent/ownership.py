@@ -93,6 +93,24 @@ class Ownership:
             if (topic, number) in assigned and not (topic in _ABOUT_JOBS and number in gone)
         }
 
+    async def still_known(self, owned: Mapping[int, Owned]) -> bool:
+        """Say whether the store still knows what the log says of partitions; from then on it is trusted again."""
+        now = await self._store.now()
+        reader = LogReader(
+            self._connection, client_id="controlplane-jobforge-comparison", wait_milliseconds=BRIEF_WAIT_MILLISECONDS
+        )
+        await reader.start()
+        try:
+            for number in owned:
+                stored = await self._store.positions([(SUBMISSIONS.name, number), (PROGRESS.name, number)])
+                if None in stored.values() or await self._behind(reader, number, stored):
+                    return False
+        finally:
+            await reader.stop()
+        for one in owned.values():
+            one.seen_at = now
+        return True
+
     async def _take_over_controls(
         self, reader: LogReader, places: Sequence[Partition], stored: dict[Partition, int | None]
     ) -> None:
@@ -207,7 +225,7 @@ class Ownership:
             while True:
                 known = await self._store.jobs([job.job_id for job in part])
                 changes = Changes.between((before := known.get(job.job_id), _reconciled(before, job)) for job in part)
-                verdict = await self._store.commit(changes, owned={number: epoch}, places=places)
+                verdict = await self._store.commit(changes, owned={number: epoch}, places=places, folding=True)
                 if verdict == "ok":
                     break
                 if verdict != "conflict":  # A router leased one of them since it was read.

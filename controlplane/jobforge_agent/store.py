@@ -32,7 +32,10 @@ ANSWER_WITHIN_SECONDS: Final = 5.0
 FIRST_BLOB: Final = 3
 """Number of the first script argument that holds bytes."""
 
-Verdict = Literal["ok", "fenced", "lost", "conflict", "stale"]
+TRUSTED_SECONDS: Final = 3.0
+"""An owner that the store did not answer for so long compares it with the log first: shorter than what the group takes to give a partition away."""
+
+Verdict = Literal["ok", "fenced", "lost", "late", "conflict", "stale"]
 Beat = tuple[int, tuple[str, ...]]
 """When the runner's last heartbeat was appended (microseconds), and the attempts that it held."""
 
@@ -97,11 +100,16 @@ class Store:
 
     async def own(self, partition: int) -> Owned:
         """Take a partition over from whoever owned it: from now on only the new owner can commit."""
-        async with self._redis.pipeline(transaction=True) as pipe:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()  # First, so that it is no later than what is found.
             pipe.hincrby(self._key("epoch"), str(partition), 1)
             pipe.hget(self._key("revisions"), str(partition))
-            epoch, revision = await pipe.execute()
-        return Owned(epoch=str(epoch), revision=int(revision or 0))
+            time, epoch, revision = await pipe.execute()
+        return Owned(epoch=str(epoch), revision=int(revision or 0), seen_at=_micros(time))
+
+    async def now(self) -> int:
+        """Return the time of the store's own clock in microseconds."""
+        return _micros(await self._redis.time())
 
     async def positions(self, partitions: Iterable[Partition]) -> dict[Partition, int | None]:
         """Return the stored position of each partition: the next offset to read; None where there is none."""
@@ -150,11 +158,12 @@ class Store:
         expect: Mapping[Partition, tuple[int, int]] | None = None,
         places: Mapping[Partition, int] | None = None,
         outbox: tuple[str, Sequence[OutgoingRecord]] | None = None,
+        folding: bool = False,
     ) -> Verdict:
         """Write what was decided, if its partitions are still owned and the store is where their owner left it (step 1).
 
         `owned` maps each job partition to what its owner knows of it, `expect` each input partition to (position before,
-        position after), `places` input partitions to positions that hold whatever was stored.
+        position after), `places` input partitions to positions that hold whatever was stored. `folding`: it is what the log says.
         """
         blobs = [data for _, data, _ in changes.jobs]
         jobs = [(name, FIRST_BLOB + index, seconds) for index, (name, _, seconds) in enumerate(changes.jobs)]
@@ -162,7 +171,11 @@ class Store:
             blobs.append(_pack(outbox[1]))
         fields = changes.as_fields() | {
             "jobs": jobs,
-            "owned": [(str(number), one.epoch, str(one.revision)) for number, one in (owned or {}).items()],
+            "owned": [
+                (str(number), one.epoch, str(one.revision), 0 if folding else one.seen_at)
+                for number, one in (owned or {}).items()
+            ],
+            "trusted": int(TRUSTED_SECONDS * SECOND),
             "expect": [(partition_text(one), str(old), str(new)) for one, (old, new) in (expect or {}).items()],
             "places": [(partition_text(one), str(offset)) for one, offset in (places or {}).items()],
             "outbox": [self._instance, outbox[0], FIRST_BLOB + len(blobs) - 1] if outbox and outbox[1] else False,
@@ -284,14 +297,21 @@ class Store:
         """Remove what was published on behalf of another instance, and forget the instance when nothing is left."""
         await self._drop(keys=[self._key("instances")], args=[self._prefix, instance, *entries])
 
-    async def touch(self, now: int, heard: Mapping[Partition, Heard]) -> None:
-        """Say that this instance lives, and what it hears of runners."""
+    async def touch(self, now: int, heard: Mapping[Partition, Heard], owned: Mapping[int, Owned] | None = None) -> None:
+        """Say that this instance lives, and what it hears of runners; go on trusting the store with what is still owned."""
+        ours = dict(owned or {})
         async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()  # First, so that it is no later than what is found.
+            pipe.hmget(self._key("epoch"), [str(number) for number in ours] or [""])
             pipe.zadd(self._key("instances"), {self._instance: now})
             if heard:
                 said = {partition_text(place): _pack(one) for place, one in heard.items()}
                 pipe.hset(self._key("heard"), mapping=said)
-            await pipe.execute()
+            time, epochs, *_ = await pipe.execute()
+        seen_at = _micros(time)
+        for one, epoch in zip(ours.values(), epochs, strict=False):
+            if epoch == one.epoch.encode() and abs(seen_at - one.seen_at) <= TRUSTED_SECONDS * SECOND:
+                one.seen_at = seen_at
 
     async def heard(self) -> dict[Partition, Heard]:
         """Return what is heard of runners, by the partition of their heartbeats."""
@@ -366,6 +386,10 @@ class Store:
     async def holders(self) -> list[str]:
         """Return the runners that have busy slots."""
         return [name for name, slots in (await self.busy()).items() if slots > 0]
+
+
+def _micros(time: tuple[int, int]) -> int:
+    return time[0] * SECOND + time[1]
 
 
 def _or_none(number: int | None) -> int:

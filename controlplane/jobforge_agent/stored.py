@@ -48,3 +48,5 @@ class Owned(msgspec.Struct, kw_only=True):
 
     epoch: str
     revision: int
+    seen_at: int = 0
+    """When its owner knew last that the store holds what the log says of it (microseconds of the store's clock); 0: it is being compared."""

@@ -40,7 +40,9 @@ NOTES_ONLY: Final = frozenset({"owned", "expect", "places", "outbox", "guards"})
 """Fields of a commit that changes no job."""
 NOTED: Final = frozenset({"guards", "instances", "outbox", "positions", "revisions"})
 """What such a commit changes."""
-CHANGES_NOTHING: Final = frozenset({"MULTI", "EXEC", "SCRIPT", "PING"})
+CHANGES_NOTHING: Final = frozenset({"MULTI", "EXEC", "SCRIPT", "PING", "TIME"})
+ASK_THE_TIME: Final = frozenset({"claim", "commit", "control"})
+"""Scripts that ask for it."""
 
 TIME_KEY: Final = "simulated-time"
 """Where a script finds the time: seconds and microseconds, as the server's own clock gives them."""
@@ -147,13 +149,16 @@ class Server:
         if known is not None:
             return known
         called = [self.scripts.get(command[1], "") if command[0] == "EVALSHA" else "" for command in commands]
-        if not {"claim", "control"}.isdisjoint(called):
-            self.client.set(self.prefix + TIME_KEY, "{} {}".format(*divmod(process.world.now(), 1_000_000)))
+        now = divmod(process.world.now(), 1_000_000)
+        before: list[Command] = []
+        if not ASK_THE_TIME.isdisjoint(called):
+            before = [("SET", self.prefix + TIME_KEY, "{} {}".format(*now))]
         wanted = len(commands)
         if wanted == 1 and (first := _first_of(commands[0])):
             commands = [*commands, first]
-        self._connection.send_packed_command(self._connection.pack_commands(commands))
-        answers = [self._answer() for _ in commands]
+        self._connection.send_packed_command(self._connection.pack_commands([*before, *commands]))
+        answers = [self._answer() for _ in (*before, *commands)][len(before) :]
+        answers = [now if command[0] == "TIME" else answer for command, answer in zip(commands, answers, strict=True)]
         self.known.learn(commands, answers, self.scripts)
         for name, command, answer in zip(called, commands[:wanted], answers, strict=False):
             if name and not isinstance(answer, redis.ResponseError):

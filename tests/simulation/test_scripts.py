@@ -24,8 +24,8 @@ from controlplane.events.controls import Limit
 from controlplane.events.types import LogPosition
 from controlplane.jobforge_agent.changes import Changes
 from controlplane.jobforge_agent.control_store import Noted
-from controlplane.jobforge_agent.state import Job
-from controlplane.jobforge_agent.store import Store
+from controlplane.jobforge_agent.state import SECOND, Job
+from controlplane.jobforge_agent.store import TRUSTED_SECONDS, Store
 from controlplane.jobforge_agent.stored import Claim, Owned
 from controlplane.jobforge_agent.transitions import Phase
 from controlplane.log.producer import OutgoingRecord
@@ -105,6 +105,8 @@ class Scripts(RuleBasedStateMachine):
     # Steps
 
     def commit(self, pairs: list[tuple[Job | None, Job]], owned: Owned, before: int, after: int) -> str:
+        if owned is self.owned:  # However slow this test is.
+            owned.seen_at = self.do(self.store.now())
         self.numbers += 1
         name = f"{self.numbers:x}"
         verdict = self.do(
@@ -125,13 +127,23 @@ class Scripts(RuleBasedStateMachine):
         assert self.commit([(None, one)], self.owned, self.position, self.position + 1) == "ok"
         self.parked.discard(one.queue)
 
-    @rule(kind=st.sampled_from(("epoch", "revision", "position")))
+    @rule(kind=st.sampled_from(("epoch", "revision", "position", "moment")))
     def submit_as_a_zombie(self, kind: str) -> None:
+        self.owned.seen_at = self.do(self.store.now())
         epoch = "0" if kind == "epoch" else self.owned.epoch
-        owned = Owned(epoch=epoch, revision=self.owned.revision + (kind == "revision"))
+        seen_at = self.owned.seen_at - (kind == "moment") * int(TRUSTED_SECONDS * SECOND)
+        owned = Owned(epoch=epoch, revision=self.owned.revision + (kind == "revision"), seen_at=seen_at)
         before = self.position + (kind == "position")
-        expected = "fenced" if kind == "epoch" else "lost"
+        expected = {"epoch": "fenced", "moment": "late"}.get(kind, "lost")
         assert self.commit([(None, job(999, 5, 1, None))], owned, before, before + 1) == expected
+
+    @rule(late=st.booleans(), fenced=st.booleans())
+    def touch(self, late: bool, fenced: bool) -> None:
+        """Whoever hears of the store in time, and owns what it thinks that it does, goes on trusting it."""
+        before = self.do(self.store.now()) - late * int(TRUSTED_SECONDS * SECOND)
+        owned = Owned(epoch="0" if fenced else self.owned.epoch, revision=0, seen_at=before)
+        self.do(self.store.touch(0, {}, {0: owned}))
+        assert (owned.seen_at > before) == (not late and not fenced)
 
     @rule()
     def take_over(self) -> None:
