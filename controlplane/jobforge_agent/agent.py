@@ -20,7 +20,7 @@ from controlplane.jobforge_agent.metrics import Metrics
 from controlplane.jobforge_agent.moments import Now, elapsed, wall_clock
 from controlplane.jobforge_agent.notes import Notes
 from controlplane.jobforge_agent.outage import Outage
-from controlplane.jobforge_agent.outbox import Outbox
+from controlplane.jobforge_agent.outbox import Entries, Outbox
 from controlplane.jobforge_agent.ownership import Ownership
 from controlplane.jobforge_agent.relations import Relations
 from controlplane.jobforge_agent.router import Router
@@ -103,6 +103,10 @@ class Agent:
         """Say whether everything before an offset of an owned partition was decided."""
         async with self._deciding:
             return self._positions.get(place, 0) >= offset
+
+    async def publishable(self, entries: Entries) -> Entries | None:
+        """Return what may be published of what another instance decided; None where it has to wait."""
+        return await self._ownership.publishable(entries)
 
     async def decided(self) -> tuple[dict[Partition, int], dict[Partition, int]]:
         """Return up to which offset each owned partition is decided, and when the last record before it was appended (microseconds)."""

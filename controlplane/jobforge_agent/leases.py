@@ -95,7 +95,9 @@ class Clock:
 
     async def _adopt(self) -> None:
         for instance in await self._store.silent_instances(self._now() - int(SILENT_INSTANCE_SECONDS * SECOND)):
-            count = await self._outbox.adopt(instance)
+            count = await self._outbox.adopt(instance, self._agent.publishable)
+            if count is None:
+                continue  # Once the store was compared with the log by those who own what it is about.
             logger.warning("Instance %s is silent: %d decisions published on its behalf.", instance, count)
 
     async def _listen(self) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import redis
@@ -12,6 +12,9 @@ from controlplane.jobforge_agent.moments import elapsed
 from controlplane.jobforge_agent.store import Store
 from controlplane.log.connection import LogUnavailable
 from controlplane.log.producer import LogProducer, OutgoingRecord
+
+Entries = Mapping[str, Sequence[OutgoingRecord]]
+"""What an instance decided, by the names of the entries in the outbox."""
 
 AGAIN_AFTER_SECONDS: Final = 0.5
 CLEAR_EVERY_SECONDS: Final = 0.02
@@ -99,9 +102,12 @@ class Outbox:
                 self.publish(name, entries[name])
         self._strange = strange
 
-    async def adopt(self, instance: str) -> int:
-        """Publish what another instance decided and cannot publish any more; returns how many entries there were."""
+    async def adopt(self, instance: str, publishable: Callable[[Entries], Awaitable[Entries | None]]) -> int | None:
+        """Publish what another instance decided and cannot publish any more; returns how many entries there were, None if it has to wait."""
         entries = await self._store.outbox(instance)
-        await asyncio.gather(*(self._producer.send(records) for records in entries.values()))
+        true = await publishable(entries)
+        if true is None:
+            return None
+        await asyncio.gather(*(self._producer.send(records) for records in true.values()))
         await self._store.drop_outbox(instance, list(entries))
         return len(entries)

@@ -1,13 +1,13 @@
 """Taking partitions over: from where to read on, and what has to be folded from the log because the store does not know it."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Final
 
 import msgspec
 
 from controlplane.events import types
-from controlplane.events.catalog import CONTROLS, JOBS, PROGRESS, ROUTING, RUNNERS, SUBMISSIONS
+from controlplane.events.catalog import CONTROLS, JOBS, PROGRESS, ROUTING, RUNNERS, SUBMISSIONS, TERMINAL
 from controlplane.events.identity import Instant
 from controlplane.events.types import LogPosition
 from controlplane.jobforge_agent import recovery
@@ -17,6 +17,7 @@ from controlplane.jobforge_agent.control_store import NONE
 from controlplane.jobforge_agent.decide import Context, new_job
 from controlplane.jobforge_agent.moments import Now
 from controlplane.jobforge_agent.notes import Notes
+from controlplane.jobforge_agent.outbox import Entries
 from controlplane.jobforge_agent.state import SECOND, Job
 from controlplane.jobforge_agent.store import Store
 from controlplane.jobforge_agent.stored import Owned
@@ -96,19 +97,40 @@ class Ownership:
     async def still_known(self, owned: Mapping[int, Owned]) -> bool:
         """Say whether the store still knows what the log says of partitions; from then on it is trusted again."""
         now = await self._store.now()
+        if not await self._knows(owned):
+            return False
+        for one in owned.values():
+            one.seen_at = now
+        return True
+
+    async def publishable(self, entries: Entries) -> Entries | None:
+        """Return what may be published of what another instance decided; None where the store has to be compared with the log first.
+
+        A store that went back may hold a conclusion that it had lost before it was published: the log may have another one since.
+        """
+        concluded = recovery.conclusions(one for records in entries.values() for one in records)
+        if not concluded:
+            return entries
+        if not await self._knows({partition for partition, _ in concluded.values()}):
+            return None
+        known = await self._store.jobs(list(concluded))
+        untrue = {name for name, job in known.items() if not recovery.concluded_by(concluded[name][1], job)}
+        return {
+            name: [one for one in records if not _tells_the_end_of(untrue, recovery.decoded(one))]
+            for name, records in entries.items()
+        }
+
+    async def _knows(self, partitions: Iterable[int]) -> bool:
         reader = LogReader(
             self._connection, client_id="controlplane-jobforge-comparison", wait_milliseconds=BRIEF_WAIT_MILLISECONDS
         )
         await reader.start()
         try:
-            for number in owned:
-                stored = await self._store.positions([(SUBMISSIONS.name, number), (PROGRESS.name, number)])
-                if None in stored.values() or await self._behind(reader, number, stored):
+            for number in partitions:
+                if await self._behind(reader, number):
                     return False
         finally:
             await reader.stop()
-        for one in owned.values():
-            one.seen_at = now
         return True
 
     async def _take_over_controls(
@@ -148,14 +170,14 @@ class Ownership:
     ) -> None:
         """Read on where the store is, or fold from the low watermark when it is empty or in the past.
 
-        A store in the past may hold jobs as open that concluded before the watermark of today: then the fold begins with the oldest of
-        those. It begins early enough, too, to know jobs that concluded lately, so that a repeated submission is no news.
+        A store in the past may hold jobs as open that concluded before the watermark of today, or their conclusions as not published: then
+        the fold begins with the oldest of those. It begins early enough, too, to know jobs that concluded lately, so that a repeated submission is no news.
         """
         submissions, progress = (SUBMISSIONS.name, number), (PROGRESS.name, number)
         begun = stored[submissions] is not None and stored[progress] is not None
         if begun and not await self._behind(reader, number, stored):
             return
-        oldest = await self._store.oldest_open(number)
+        oldest = await self._oldest(number)
         lately = {submissions: self._now() // 1000 - REPEATS_SINCE_MILLISECONDS}
         low = min(low, low if oldest is None else oldest, (await reader.offsets_at(lately))[submissions])
         ends = await reader.end_offsets([submissions, progress])
@@ -183,8 +205,24 @@ class Ownership:
         stored.update(starts)
         self.windows.update(ends)
 
-    async def _behind(self, reader: LogReader, number: int, stored: dict[Partition, int | None]) -> bool:
-        """Say whether the log has a decision that the store does not have; the latest ones tell."""
+    async def _oldest(self, number: int) -> int | None:
+        """Return the offset of the oldest submission whose job the store has as open, or whose conclusion as not published."""
+        kept = [
+            one for instance in await self._store.unpublished()
+            for records in (await self._store.outbox(instance)).values() for one in records
+        ]  # fmt: skip
+        ends = [name for name, (partition, _) in recovery.conclusions(kept).items() if partition == number]
+        concluded = [job.submission.offset for job in (await self._store.jobs(ends)).values()] if ends else []
+        oldest = await self._store.oldest_open(number)
+        return min(concluded if oldest is None else [*concluded, oldest], default=None)
+
+    async def _behind(
+        self, reader: LogReader, number: int, stored: Mapping[Partition, int | None] | None = None
+    ) -> bool:
+        """Say whether the log has a decision that the store does not have; the latest ones tell.
+
+        `stored` are its positions, if nobody can have moved them since they were read.
+        """
         jobs = (JOBS.name, number)
         ends = await reader.end_offsets([jobs])
         begins = await reader.beginning_offsets([jobs])
@@ -193,6 +231,8 @@ class Ownership:
             (record.timestamp * 1000, recovery.decoded(record))
             async for record in recovery.records(reader, {jobs: start})
         ]
+        if stored is None:
+            stored = await self._store.positions([(SUBMISSIONS.name, number), (PROGRESS.name, number)])
         known = await self._store.jobs([event.job_id for _, event in tail if hasattr(event, "job_id")])
         remembered_since = self._now() - TOMBSTONE_SECONDS * SECOND // 2
         return any(
@@ -245,6 +285,13 @@ class Ownership:
             producer=self._producer.identity, partition=record.partition,
         )  # fmt: skip
         return new_job(event, context)
+
+
+def _tells_the_end_of(jobs: Set[str], event: Any) -> bool:
+    """Say whether an event concludes one of the jobs, or asserts what became known by that."""
+    if isinstance(event, types.TruthAsserted):
+        return event.evidence.job_id in jobs
+    return type(event) in TERMINAL and event.job_id in jobs
 
 
 def _reconciled(before: Job | None, job: Job) -> Job:

@@ -5,7 +5,7 @@ published yet. Everything about such a job was appended after its submission, so
 read of every topic: recovery is proportional to unfinished work, not to history.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +19,7 @@ from controlplane.events.types import LogPosition
 from controlplane.jobforge_agent.state import Job, earliest
 from controlplane.jobforge_agent.transitions import Phase
 from controlplane.log.positions import Partition
+from controlplane.log.producer import OutgoingRecord
 from controlplane.log.reader import LogReader
 
 TAIL_RECORDS: Final = 512
@@ -163,6 +164,17 @@ def decoded(record: Any) -> Any:
         return decode(record.value)
     except UndecodableRecord:
         return None
+
+
+def conclusions(records: Iterable[OutgoingRecord]) -> dict[str, tuple[int, Any]]:
+    """Return the conclusions among records: by job, in which partition and the event."""
+    events = [(one.partition, decoded(one)) for one in records if one.topic == JOBS.name]
+    return {event.job_id: (partition, event) for partition, event in events if type(event) in TERMINAL}
+
+
+def concluded_by(event: Any, job: Job) -> bool:
+    """Say whether it was by this conclusion that a job came to be what it is."""
+    return job.phase is _PHASES[type(event)] and job.last == event.header.causation
 
 
 def unknown_to(event: Any, job: Job | None, positions: Mapping[Partition, int | None], *, recent: bool) -> bool:

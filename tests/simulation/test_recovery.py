@@ -1,6 +1,7 @@
 """A store that comes back empty after a long history is refilled from what is unfinished: what is read back does not grow with the history."""
 
 import asyncio
+import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,13 +9,27 @@ from typing import Any
 import msgspec
 import pytest
 
-from controlplane.events.catalog import JOBS, ROUTING, SUBMISSIONS
+from controlplane.events import types
+from controlplane.events.catalog import JOBS, PROGRESS, ROUTING, SUBMISSIONS, Service
+from controlplane.events.header import Cause
+from controlplane.events.types import LogPosition
 from controlplane.jobforge_agent import recovery
+from controlplane.jobforge_agent.changes import Changes
+from controlplane.jobforge_agent.decide import Context, cancelled
+from controlplane.jobforge_agent.notes import Notes
+from controlplane.jobforge_agent.outbox import Outbox
+from controlplane.jobforge_agent.ownership import Ownership
+from controlplane.jobforge_agent.policy import least_loaded
+from controlplane.jobforge_agent.router import Router
+from controlplane.jobforge_agent.state import Job
+from controlplane.jobforge_agent.transitions import Phase
 from tests.simulation.history import History
-from tests.simulation.logs import Record, SimulatedReader
+from tests.simulation.instances import simulated_surroundings
+from tests.simulation.logs import Link, Record, SimulatedLog, SimulatedProducer, SimulatedReader
 from tests.simulation.run import played
-from tests.simulation.stores import Server
-from tests.simulation.world import World
+from tests.simulation.stores import Server, SimulatedStore
+from tests.simulation.virtual import run_virtually
+from tests.simulation.world import Process, World
 
 JOBS_BEFORE = 150
 JOBS_AFTER = 10
@@ -68,3 +83,66 @@ def test_recovery_reads_from_the_low_watermark(redis_url: str, monkeypatch: pyte
     assert len(before) > 4 * JOBS_BEFORE
     assert counts["folds"] > 0
     assert counts["records"] < counts["folds"] * len(FOLDED) * 3 * JOBS_AFTER < counts["folds"] * len(before) / 3
+
+
+SUBMITTED = Job(
+    job_id="job1", partition=0, submission=LogPosition(topic=SUBMISSIONS.name, partition=0, offset=0), submitted_at=1,
+    correlation_id="c", tenant="t", actor=None, job_type="light", contract_major=1, pool="default", priority=5,
+    payload=types.Content(), slots=1, retry=types.RetryPolicy(), attempt_timeout_micros=None, queue_timeout_micros=None,
+    deadline=None, required_labels={}, preferred_labels={}, parent=None, phase=Phase.QUEUED,
+    last=LogPosition(topic=SUBMISSIONS.name, partition=0, offset=0),
+)  # fmt: skip
+
+
+async def conclude_for_the_dead(world: World, url: str, *, lost: bool) -> list[str] | None:
+    """Return which events of a dead instance's conclusion may be published: in a store that never lost it, or that went back to where it had not."""
+    server = Server(url, f"conclusion-{uuid.uuid4().hex[:8]}")
+    try:
+        log = SimulatedLog.empty(world, 1, 1, 1)
+        link = Link(bootstrap="simulated", log=log, process=Process(world, "living"))
+        store, producer = SimulatedStore(server, link.process), SimulatedProducer(link, Service.JOBFORGE)
+        router = Router(store, Outbox(producer, store, "living"), producer, policy=least_loaded, lease_seconds=6.0)
+        ownership = Ownership(link, store, producer, Notes(store, router), "group", world.now)
+        place = LogPosition(topic=PROGRESS.name, partition=0, offset=0)
+        cause = Cause(position=place, correlation_id="c")
+        context = Context(
+            cause=cause,
+            now=world.now(),
+            registry=Notes(store, router).registry,
+            producer=producer.identity,
+            partition=0,
+        )
+        running = msgspec.structs.replace(
+            SUBMITTED, phase=Phase.RUNNING, attempt_id="a", attempt_number=1, runner_id="r"
+        )
+        decided = cancelled(running, "enough", context)
+        assert decided.job is not None
+        records = [producer.record(event) for event in decided.events]
+        await store.commit(Changes.between([(None, decided.job)]), outbox=("1", records))
+        await store.set_positions({(SUBMISSIONS.name, 0): 1, (PROGRESS.name, 0): 1})
+        if lost:
+            later = msgspec.structs.replace(cause, position=msgspec.structs.replace(place, offset=1))
+            other = cancelled(running, "another reason", msgspec.structs.replace(context, cause=later))
+            for event in other.events:
+                log.append(producer.record(event))
+            assert await ownership.publishable({"1": records}) is None  # The store does not know what is on the log.
+            assert other.job is not None
+            await store.commit(
+                Changes.between([(decided.job, other.job)]), places={(SUBMISSIONS.name, 0): 1, (PROGRESS.name, 0): 2}
+            )
+        found = await ownership.publishable({"1": records})
+        return None if found is None else [type(recovery.decoded(one)).__name__ for one in found["1"]]
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(("lost", "told"), [(False, ["JobCancelled", "TruthAsserted"]), (True, [])])
+def test_a_conclusion_that_came_back_with_the_store_is_not_published_beside_the_logs(
+    redis_url: str, *, lost: bool, told: list[str]
+) -> None:
+    async def play() -> list[str] | None:
+        world = World(1)
+        with simulated_surroundings(world):
+            return await conclude_for_the_dead(world, redis_url, lost=lost)
+
+    assert run_virtually(play()) == told
