@@ -278,13 +278,10 @@ def on_lost(job: Job, reason: str, context: Context) -> Decision:
 
 def on_due(job: Job, context: Context) -> Decision:
     """Do what a job's timer is for: queue it, or conclude what took too long."""
-    now = context.now
-    if job.concluded or job.due_at is None or job.due_at > now:
+    if job.concluded or job.due_at is None or job.due_at > context.now:
         return Decision(job=job)
-    if job.phase is Phase.QUEUED or job.leased or (job.deadline is not None and job.deadline <= now):
-        # What follows then follows from the job alone: decided again it has the same bytes.
-        now = Instant(job.due_at)
-        context = _replace(context, now=now)
+    now = Instant(job.due_at)  # What follows then follows from the job alone: decided again it has the same bytes.
+    context = _replace(context, now=now)
     if job.deadline is not None and job.deadline <= now:
         return _timed_out(
             job, "job_timed_out", "Expected the job to conclude before its deadline, but it did not.", context

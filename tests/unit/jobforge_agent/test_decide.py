@@ -228,3 +228,11 @@ def test_an_observation_of_an_unknown_job_becomes_a_dead_letter() -> None:
     consumed = Consumed(position=position, at=NOW, key=b"j", value=b"", event=STARTED)
     decided = decide_batch([consumed], {}, partition=0, registry=REGISTRY, producer=PRODUCER)
     assert [type(event) for event in decided.events] == [types.RecordRefused]
+
+
+def test_what_time_brings_is_the_same_whenever_it_is_looked_at() -> None:
+    delayed = job(Phase.DELAYED, due_at=NOW + SECOND, queue_timeout_micros=5 * SECOND)
+    soon, late = (on_due(delayed, context(now=NOW + seconds * SECOND)) for seconds in (1, 60))
+    assert soon == late
+    assert soon.job is not None
+    assert (soon.job.phase, soon.job.queued_at, soon.job.due_at) == (Phase.QUEUED, NOW + SECOND, NOW + 6 * SECOND)
