@@ -25,6 +25,8 @@ FOUND = {
     1463: "jobs were set aside under a trial's limit that had just ended, and fresher ones of another type went first until the last trial was over",
     7486: "a runner that hung was given each trial of its job type's breaker: of several that were idle it was the first by name",
     7866: "a job that was given a higher priority between the look and the claim was passed by those that had stood behind it anyway",
+    2605: "the check thought that a job which moved in its queue after the router had looked was seen at its new place",
+    6277: "the same of a job that is not critical",
     2466: "a conclusion that its instance had died with, and the store lost, came back with an older store and was published beside the log's",
     5791: "an instance that was stopped while another one took its partitions over went on when the store had gone back to before that",
 }

@@ -43,8 +43,8 @@ class Witness:
         self._server = server
         self._labels = labels
         self._jobs: dict[str, Job] = {}
-        self._waiting: dict[str, float] = {}
-        """Since when each waiting job can be seen."""
+        self._waiting: dict[str, list[tuple[float, Job]]] = {}
+        """Since when each waiting job can be seen, and where: one that moves in its queue is seen at its new place from then on."""
         self._looked: dict[str, float] = {}
         """When each instance looked last at what waits."""
         self._gave: dict[str, float] = {}
@@ -73,7 +73,9 @@ class Witness:
         names = [key for key in self._server.stored_keys() if key.startswith(f"{self._server.prefix}job:".encode())]
         values = self._server.client.mget(names) if names else []
         self._jobs = {job.job_id: job for job in map(decode_job, values)}
-        self._waiting = {name: self._world.seconds for name, job in self._jobs.items() if job.phase is Phase.QUEUED}
+        self._waiting = {}
+        for job in self._jobs.values():
+            self._waits(job)
 
     def saw(self, process: str, script: str, command: Command, answer: Any) -> None:
         """Take note of a script that was executed for a process."""
@@ -103,15 +105,20 @@ class Witness:
         fields = msgspec.msgpack.decode(command[FIRST_ARGUMENT + 2])
         for job_id, place, _ in fields["jobs"]:
             self._jobs[job_id] = job = decode_job(command[FIRST_ARGUMENT + place])
-            if job.phase is Phase.QUEUED:
-                self._waiting.setdefault(job_id, self._world.seconds)
-            else:
-                self._waiting.pop(job_id, None)
+            self._waits(job)
         if fields["outbox"]:
             records = _unpack_records(command[FIRST_ARGUMENT + fields["outbox"][2]])
             for event in (decode(one.value) for one in records if one.topic == CONTROLS.name):
                 if isinstance(event, BulkApplied):
                     self._bulk(event)
+
+    def _waits(self, job: Job) -> None:
+        if job.phase is not Phase.QUEUED:
+            self._waiting.pop(job.job_id, None)
+            return
+        places = self._waiting.setdefault(job.job_id, [])
+        if not places or places[-1][1].score != job.score:
+            places.append((self._world.seconds, job))
 
     def _bulk(self, applied: BulkApplied) -> None:
         """Once a bulk cancellation is applied to a partition, no job there that it names goes on as if nothing had happened."""
@@ -194,14 +201,13 @@ class Witness:
         if breaker is not None and breaker.state == HALF_OPEN:
             self.seen["trial"] += 1
 
-    def _could_have(self, other: Job, before: Job, job: Job, looked: float) -> bool:
-        """Say whether another job, seen when the router looked, could have had the room that a job was given."""
+    def _could_have(self, other: Job, job: Job) -> bool:
+        """Say whether another job that waits could have had the room that a job was given."""
         labels = self._labels(job.runner_id or "")
         controls = self._in_force()
         return (
             other.pool == job.pool
             and other.slots <= job.slots
-            and self._waiting[other.job_id] < looked
             and labels is not None
             and all(labels.get(name) == value for name, value in other.required_labels.items())
             and other.job_type in CAN_DO
@@ -212,8 +218,8 @@ class Witness:
 
     def _turn(self, before: Job, job: Job, looked: float) -> None:
         """Critical jobs go first, the oldest of them; else no tenant's job before its older ones, and no tenant before its part."""
-        waiting = [self._jobs[name] for name in self._waiting]
-        could = [one for one in waiting if self._could_have(one, before, job, looked)]
+        seen = [[one for since, one in places if since < looked] for places in self._waiting.values()]
+        could = [places[-1] for places in seen if places and self._could_have(places[-1], job)]
         self.seen["turn"] += len(could)
         critical = job.priority >= CRITICAL
         for other in could:
