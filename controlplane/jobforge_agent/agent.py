@@ -26,7 +26,7 @@ from controlplane.jobforge_agent.relations import Relations
 from controlplane.jobforge_agent.router import Router
 from controlplane.jobforge_agent.state import Job
 from controlplane.jobforge_agent.store import Store
-from controlplane.jobforge_agent.stored import Owned
+from controlplane.jobforge_agent.stored import Owned, StoreLost
 from controlplane.jobforge_agent.traces import Traces
 from controlplane.log.connection import LogConnection
 from controlplane.log.positions import Partition
@@ -44,10 +44,6 @@ UNWRITABLE: Final = (ArithmeticError, LookupError, TypeError, ValueError, Record
 """What is raised for values that neither the store nor the log can hold."""
 
 logger = logging.getLogger(__name__)
-
-
-class StoreLost(RuntimeError):
-    """Expected the store where this instance left it, but it is elsewhere: everything owned is folded from the log again."""
 
 
 class PartitionLost(RuntimeError):

@@ -20,7 +20,7 @@ from controlplane.jobforge_agent.notes import Notes
 from controlplane.jobforge_agent.outbox import Entries
 from controlplane.jobforge_agent.state import SECOND, Job
 from controlplane.jobforge_agent.store import Store
-from controlplane.jobforge_agent.stored import Owned
+from controlplane.jobforge_agent.stored import Owned, StoreLost
 from controlplane.log.connection import LogConnection
 from controlplane.log.group import OffsetBook
 from controlplane.log.positions import Partition
@@ -83,6 +83,11 @@ class Ownership:
                 try:
                     await self._take_over_jobs(reader, number, epochs[number], stored, low)
                 except _TakenAway:
+                    if await self._store.epoch(number) <= int(
+                        epochs[number].epoch
+                    ):  # Nobody took it: the store went back meanwhile.
+                        text = f"Expected to take job partition {number} over, but the store was lost before that was done."
+                        raise StoreLost(text) from None
                     logger.warning("Job partition %d was taken over by another instance at the same time.", number)
                     del epochs[number]
         finally:

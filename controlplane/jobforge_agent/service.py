@@ -17,7 +17,7 @@ from prometheus_client import REGISTRY
 
 from controlplane.events.catalog import SUBMISSIONS, Service
 from controlplane.events.identity import random_id
-from controlplane.jobforge_agent.agent import Agent, PartitionLost, StoreLost
+from controlplane.jobforge_agent.agent import Agent, PartitionLost
 from controlplane.jobforge_agent.breakers import Thresholds
 from controlplane.jobforge_agent.leases import Clock
 from controlplane.jobforge_agent.loading import load_policy
@@ -25,6 +25,7 @@ from controlplane.jobforge_agent.metrics import Metrics
 from controlplane.jobforge_agent.outbox import Outbox
 from controlplane.jobforge_agent.router import Router
 from controlplane.jobforge_agent.store import Store
+from controlplane.jobforge_agent.stored import StoreLost
 from controlplane.jobforge_agent.upkeep import Upkeep
 from controlplane.log.connection import LogConnection, LogUnavailable
 from controlplane.log.producer import LogProducer

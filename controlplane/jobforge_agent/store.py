@@ -107,6 +107,10 @@ class Store:
             time, epoch, revision = await pipe.execute()
         return Owned(epoch=str(epoch), revision=int(revision or 0), seen_at=_micros(time))
 
+    async def epoch(self, partition: int) -> int:
+        """Return how often a partition was taken over."""
+        return int(await self._redis.hget(self._key("epoch"), str(partition)) or 0)
+
     async def now(self) -> int:
         """Return the time of the store's own clock in microseconds."""
         return _micros(await self._redis.time())

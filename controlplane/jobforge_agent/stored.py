@@ -8,6 +8,10 @@ from controlplane.jobforge_agent.state import Job
 from controlplane.log.producer import OutgoingRecord
 
 
+class StoreLost(RuntimeError):
+    """Expected the store where this instance left it, but it is elsewhere: everything owned is folded from the log again."""
+
+
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """A lease that the router wants: the job as it will be, the runner's capacity, and the record to publish."""
 

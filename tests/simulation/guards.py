@@ -81,7 +81,7 @@ GUARDS: Final[dict[str, tuple[Break, frozenset[str], tuple[int, ...], str]]] = {
     "pause": (_no_controls, frozenset({"pauses"}), (1,), "is paused"),
     "breaker": (_no_controls, frozenset({"outages"}), (1,), "is open"),
     "trial": (_no_trials, frozenset({"outages", "rush"}), (16, 19), "is on trial"),
-    "critical": (_nothing_is_critical, frozenset({"rush"}), (3, 6), "which is critical"),
+    "critical": (_nothing_is_critical, frozenset({"rush"}), (4,), "which is critical"),
     "age": (_youngest_first, frozenset({"rush"}), (1,), "which is older"),
     "part": (_nothing_costs, frozenset({"rush"}), (3, 4), "waited for its part"),
     "schedule": (_times_are_missed, frozenset({"schedules"}), (1,), "were dealt with"),

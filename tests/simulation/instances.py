@@ -12,11 +12,12 @@ import redis
 
 from controlplane.events.catalog import SUBMISSIONS, Service
 from controlplane.jobforge_agent import leases, ownership, relations
-from controlplane.jobforge_agent.agent import Agent, PartitionLost, StoreLost
+from controlplane.jobforge_agent.agent import Agent, PartitionLost
 from controlplane.jobforge_agent.leases import Clock
 from controlplane.jobforge_agent.outbox import Outbox
 from controlplane.jobforge_agent.policy import least_loaded
 from controlplane.jobforge_agent.router import Router
+from controlplane.jobforge_agent.stored import StoreLost
 from controlplane.jobforge_agent.upkeep import Upkeep
 from controlplane.log.connection import LogUnavailable
 from controlplane.log.positions import Partition

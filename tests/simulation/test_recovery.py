@@ -5,13 +5,14 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
 
 from controlplane.events import types
 from controlplane.events.catalog import JOBS, PROGRESS, ROUTING, SUBMISSIONS, Service
-from controlplane.events.header import Cause
+from controlplane.events.header import Cause, outside_header
 from controlplane.events.types import LogPosition
 from controlplane.jobforge_agent import recovery
 from controlplane.jobforge_agent.changes import Changes
@@ -22,6 +23,7 @@ from controlplane.jobforge_agent.ownership import Ownership
 from controlplane.jobforge_agent.policy import least_loaded
 from controlplane.jobforge_agent.router import Router
 from controlplane.jobforge_agent.state import Job
+from controlplane.jobforge_agent.stored import StoreLost
 from controlplane.jobforge_agent.transitions import Phase
 from tests.simulation.history import History
 from tests.simulation.instances import simulated_surroundings
@@ -94,23 +96,30 @@ SUBMITTED = Job(
 )  # fmt: skip
 
 
+class Living:
+    """What one instance takes partitions over with, and where its log and its store are."""
+
+    def __init__(self, world: World, server: Server) -> None:
+        self.server = server
+        self.log = SimulatedLog.empty(world, 1, 1, 1)
+        link = Link(bootstrap="simulated", log=self.log, process=Process(world, "living"))
+        self.store, self.producer = SimulatedStore(server, link.process), SimulatedProducer(link, Service.JOBFORGE)
+        outbox = Outbox(self.producer, self.store, "living")
+        router = Router(self.store, outbox, self.producer, policy=least_loaded, lease_seconds=6.0)
+        self.notes = Notes(self.store, router)
+        self.ownership = Ownership(link, self.store, self.producer, self.notes, "group", world.now)
+
+
 async def conclude_for_the_dead(world: World, url: str, *, lost: bool) -> list[str] | None:
     """Return which events of a dead instance's conclusion may be published: in a store that never lost it, or that went back to where it had not."""
     server = Server(url, f"conclusion-{uuid.uuid4().hex[:8]}")
     try:
-        log = SimulatedLog.empty(world, 1, 1, 1)
-        link = Link(bootstrap="simulated", log=log, process=Process(world, "living"))
-        store, producer = SimulatedStore(server, link.process), SimulatedProducer(link, Service.JOBFORGE)
-        router = Router(store, Outbox(producer, store, "living"), producer, policy=least_loaded, lease_seconds=6.0)
-        ownership = Ownership(link, store, producer, Notes(store, router), "group", world.now)
+        living = Living(world, server)
+        log, store, producer, ownership = living.log, living.store, living.producer, living.ownership
         place = LogPosition(topic=PROGRESS.name, partition=0, offset=0)
         cause = Cause(position=place, correlation_id="c")
         context = Context(
-            cause=cause,
-            now=world.now(),
-            registry=Notes(store, router).registry,
-            producer=producer.identity,
-            partition=0,
+            cause=cause, now=world.now(), registry=living.notes.registry, producer=producer.identity, partition=0
         )
         running = msgspec.structs.replace(
             SUBMITTED, phase=Phase.RUNNING, attempt_id="a", attempt_number=1, runner_id="r"
@@ -146,3 +155,33 @@ def test_a_conclusion_that_came_back_with_the_store_is_not_published_beside_the_
             return await conclude_for_the_dead(world, redis_url, lost=lost)
 
     assert run_virtually(play()) == told
+
+
+async def take_over_while_the_store_is_emptied(world: World, url: str) -> None:
+    server = Server(url, f"emptied-{uuid.uuid4().hex[:8]}")
+    living = Living(world, server)
+    restored = living.ownership._restored
+
+    async def meanwhile(*about: Any) -> list[Job]:
+        found = await restored(*about)
+        server.clear()
+        return found
+
+    try:
+        header = outside_header("JobSubmitted", "job1", living.producer.identity, world.now())
+        event = types.JobSubmitted(header=header, job_id="job1", job_type="light", payload=types.Content())
+        living.log.append(living.producer.record(event))
+        with patch.object(living.ownership, "_restored", meanwhile):
+            await living.ownership.take_over({(SUBMISSIONS.name, 0), (PROGRESS.name, 0)})
+    finally:
+        server.close()
+
+
+def test_a_partition_is_not_left_to_nobody_when_the_store_is_lost_while_it_is_folded(redis_url: str) -> None:
+    async def play() -> None:
+        world = World(1)
+        with simulated_surroundings(world):
+            await take_over_while_the_store_is_emptied(world, redis_url)
+
+    with pytest.raises(StoreLost):
+        run_virtually(play())

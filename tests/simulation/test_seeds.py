@@ -28,6 +28,9 @@ FOUND = {
     2605: "the check thought that a job which moved in its queue after the router had looked was seen at its new place",
     6277: "the same of a job that is not critical",
     2466: "a conclusion that its instance had died with, and the store lost, came back with an older store and was published beside the log's",
+    5666: "a delayed job waited in its queue from when an instance looked: its time-out there was another one when it was decided again",
+    5250: "the same as 5791, met at its commit: what it had read was newer than the store, so timers of concluded jobs were left",
+    9547: "the same as 5791, and the job concluded twice",
     5791: "an instance that was stopped while another one took its partitions over went on when the store had gone back to before that",
 }
 """Histories that showed a fault when they were played first, and which: another history once the code takes other steps, so what was mended has a test of its
