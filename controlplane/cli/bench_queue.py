@@ -97,8 +97,8 @@ class Queue:
                 header=header, runner_id=name, name=name, slots=SLOTS, capabilities=capabilities, inbox_partition=0,
                 heartbeat_seconds=2.0,
             )  # fmt: skip
-            await self._store.register(runner, self._now)
-        self._router.update(await self._store.runners(), await self._store.beats(), set())
+            await self._store.runners.register(runner, self._now)
+        self._router.update(await self._store.runners.registered(), await self._store.runners.beats(), set())
         await self._submit(self.size)
 
     async def _submit(self, count: int) -> None:

@@ -248,7 +248,7 @@ class Agent:
             if await self._commit(changes, events, {partition for partition, _ in taken}, expect, pairs, records):
                 self.metrics.absorbed(absorbed)
                 self._traces.decided(taken)
-                self._learn(taken, known)
+                self._router.paces.learn(taken, known)
                 return
 
     def _prove(self, decision: Decision) -> None:
@@ -257,19 +257,6 @@ class Agent:
             encode_job(decision.job)
         for event in decision.events:
             self._record(event, 0)
-
-    def _learn(self, taken: Sequence[tuple[int, list[Consumed]]], known: Mapping[str, Job]) -> None:
-        """Tell the router how long attempts took that concluded."""
-        for consumed in (one for _, batch in taken for one in batch if type(one.event) is types.AttemptSucceeded):
-            job = known.get(consumed.event.job_id)
-            if job is not None and job.leased and job.routed_at:
-                self._router.paces.take(consumed.event.runner_id, job.job_type, consumed.at - job.routed_at)
-
-    def _learn_of_slow(self, decisions: Sequence[tuple[Job, Decision]]) -> None:
-        """Tell the router of attempts that took too long: nothing else would keep a runner that hangs from being the idle one that is given the next."""
-        for job, decision in decisions:
-            if job.leased and decision.observed:
-                self._router.paces.take(job.runner_id or "", job.job_type, self._now() - job.routed_at)
 
     async def decide_jobs(
         self, partition: int, ids: Sequence[str], decider: Callable[[Job, Context], Decision],
@@ -292,7 +279,7 @@ class Agent:
                 if guard is not None:
                     changes.guard("guards", guard[0], guard[1], guard[2]())
                 if await self._commit(changes, events, {partition}, {}, pairs):
-                    self._learn_of_slow(decisions)
+                    self._router.paces.learn_of_slow(decisions, self._now())
                     return
 
     def _timer_context(self, job: Job) -> Context:

@@ -117,7 +117,7 @@ class Clock:
         return self._heard.get((PROGRESS.name, partition), NOTHING).until
 
     async def _end_leases(self) -> None:
-        beats, listened = await self._store.beats(), await self._store.heard()
+        beats, listened = await self._store.runners.beats(), await self._store.heard()
         for runner_id in set(beats) | set(await self._store.holders()):
             at, attempts = beats.get(runner_id, (0, ()))
             inbox = (RUNNERS.name, partition_of(runner_id.encode(), self._counts[RUNNERS.name]))
@@ -135,7 +135,7 @@ class Clock:
 
     async def _lost(self, runner_id: str) -> None:
         runner = self._agent.notes.registry.runners.get(runner_id)
-        await self._store.forget_runner(runner_id)
+        await self._store.runners.forget(runner_id)
         await self._agent.notes.refresh()
         if runner is not None:
             text = f"Runner {runner_id} is silent for more than {self._lease_seconds:g} s; its jobs run elsewhere."

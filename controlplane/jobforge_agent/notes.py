@@ -57,24 +57,26 @@ class Notes:
         """Note what a runner says of itself."""
         match event:
             case types.RunnerRegistered():
-                await self._store.register(event, at)
+                await self._store.runners.register(event, at)
             case types.RunnerHeartbeat():
-                await self._store.beat(event.runner_id, at, event.attempt_ids, draining=event.draining)
+                await self._store.runners.beat(event.runner_id, at, event.attempt_ids, draining=event.draining)
             case types.RunnerDraining():
-                await self._store.drain(event.runner_id)
+                await self._store.runners.drain(event.runner_id)
             case types.RunnerLeft():
-                await self._store.forget_runner(event.runner_id)
+                await self._store.runners.forget(event.runner_id)
 
     async def refresh(self) -> None:
         """Tell the router who lives, and take new contracts and controls."""
-        await self.refresh_registry(await self._store.registry_version())
+        await self.refresh_registry(await self._store.runners.version())
         await self.refresh_controls()
-        self._router.update(self.registry.runners, await self._store.beats(), await self._store.draining())
+        self._router.update(
+            self.registry.runners, await self._store.runners.beats(), await self._store.runners.draining()
+        )
 
     async def refresh_registry(self, version: int) -> None:
         """Take new contracts if there are any."""
         if version != self._registry_version:
-            self.registry = Registry(await self._store.runners(), await self._store.known_runners())
+            self.registry = Registry(await self._store.runners.registered(), await self._store.runners.known())
             self._registry_version = version
 
     async def refresh_controls(self) -> None:

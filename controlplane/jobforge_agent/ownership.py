@@ -158,7 +158,7 @@ class Ownership:
     ) -> None:
         since = self._now() // 1000 - REGISTRATIONS_SINCE_MILLISECONDS
         missing = [one for one in places if stored[one] is None]
-        if missing or not await self._store.runners():
+        if missing or not await self._store.runners.registered():
             everywhere = [(RUNNERS.name, number) for number in range(self._producer.partitions(RUNNERS.name))]
             starts = await reader.offsets_at(dict.fromkeys(everywhere, since))
             async for record in recovery.records(reader, starts):

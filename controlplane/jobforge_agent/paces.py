@@ -1,6 +1,12 @@
 """How fast runners are, compared with each other: what the router knows of them besides their slots."""
 
+from collections.abc import Mapping, Sequence
 from typing import Final
+
+from controlplane.events.types import AttemptSucceeded
+from controlplane.jobforge_agent.batch import Consumed
+from controlplane.jobforge_agent.decide import Decision
+from controlplane.jobforge_agent.state import Job
 
 SMOOTHING: Final = 0.1
 """Weight of the newest attempt in a moving average."""
@@ -28,6 +34,19 @@ class Paces:
             self._of_runner.pop(next(iter(self._of_runner)))
         known = self._of_runner.get(runner_id, 1.0)
         self._of_runner[runner_id] = known + SMOOTHING * (pace - known)
+
+    def learn(self, taken: Sequence[tuple[int, Sequence[Consumed]]], known: Mapping[str, Job]) -> None:
+        """Learn from attempts that succeeded."""
+        for consumed in (one for _, batch in taken for one in batch if type(one.event) is AttemptSucceeded):
+            job = known.get(consumed.event.job_id)
+            if job is not None and job.leased and job.routed_at:
+                self.take(consumed.event.runner_id, job.job_type, consumed.at - job.routed_at)
+
+    def learn_of_slow(self, decisions: Sequence[tuple[Job, Decision]], now: int) -> None:
+        """Learn of attempts that took too long: nothing else would keep a runner that hangs from being the idle one that is given the next."""
+        for job, decision in decisions:
+            if job.leased and decision.observed:
+                self.take(job.runner_id or "", job.job_type, now - job.routed_at)
 
     def of(self, runner_id: str) -> float:
         """Return how long a runner takes, compared with what is usual: 2 is half as fast."""

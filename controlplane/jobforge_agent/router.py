@@ -20,8 +20,9 @@ from controlplane.jobforge_agent.outbox import Outbox
 from controlplane.jobforge_agent.paces import Paces
 from controlplane.jobforge_agent.policy import Assignment, Candidate, Policy, Situation, cost
 from controlplane.jobforge_agent.rules import Limits
+from controlplane.jobforge_agent.runner_store import Beat
 from controlplane.jobforge_agent.state import CRITICAL_BOOST_MICROS, SECOND, Job
-from controlplane.jobforge_agent.store import Beat, Store
+from controlplane.jobforge_agent.store import Store
 from controlplane.jobforge_agent.stored import Claim, Heads, Usage
 from controlplane.log.producer import LogProducer
 from controlplane.log.traces import headers_of

@@ -17,12 +17,12 @@ import redis.asyncio as redis
 from redis.commands.core import AsyncScript
 
 from controlplane.events.controls import Limit
-from controlplane.events.types import RunnerRegistered
 from controlplane.jobforge_agent.changes import Changes, decode_job, encode_job
 from controlplane.jobforge_agent.control_store import ControlStore
 from controlplane.jobforge_agent.depths import depth_name
 from controlplane.jobforge_agent.hearing import Heard
 from controlplane.jobforge_agent.policy import Shares
+from controlplane.jobforge_agent.runner_store import RunnerStore
 from controlplane.jobforge_agent.state import SECOND, Job
 from controlplane.jobforge_agent.stored import Claim, Heads, Owned, Usage
 from controlplane.log.positions import Partition
@@ -36,15 +36,10 @@ TRUSTED_SECONDS: Final = 3.0
 """An owner that the store did not answer for so long compares it with the log first: shorter than what the group takes to give a partition away."""
 
 Verdict = Literal["ok", "fenced", "lost", "late", "conflict", "stale"]
-Beat = tuple[int, tuple[str, ...]]
-"""When the runner's last heartbeat was appended (microseconds), and the attempts that it held."""
-
 LOOK_AGAIN: Final = 2
 _pack = msgspec.msgpack.encode
 _unpack_records = msgspec.msgpack.Decoder(list[OutgoingRecord]).decode
 _unpack_record = msgspec.msgpack.Decoder(OutgoingRecord).decode
-_unpack_runner = msgspec.msgpack.Decoder(RunnerRegistered).decode
-_unpack_beat = msgspec.msgpack.Decoder(Beat).decode
 _unpack_heard = msgspec.msgpack.Decoder(Heard).decode
 
 
@@ -74,7 +69,7 @@ class Store:
         self._claim = self._script("claim")
         self._park = self._script("park")
         self._drop = self._script("drop")
-        self._beat = self._script("beat")
+        self.runners = RunnerStore(self._redis, self._prefix, self._script("beat"))
         self.controls = ControlStore(self._redis, self._prefix, self._script("control"), instance)
 
     def _script(self, name: str) -> AsyncScript:
@@ -327,60 +322,7 @@ class Store:
         found = await self._redis.zrange(self._key("instances"), "-inf", before, byscore=True)
         return [one.decode() for one in found if one.decode() != self._instance]
 
-    # Runners
-
-    async def register(self, runner: RunnerRegistered, now: int) -> None:
-        """Note a runner; one that registers again goes on with what it said last of its attempts, and with draining."""
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(self._key("runners"), runner.runner_id, _pack(runner))
-            pipe.hset(self._key("known"), runner.name, _pack(runner))
-            pipe.hsetnx(self._key("beats"), runner.runner_id, _pack((now, ())))
-            pipe.incr(self._key("registry"))
-            await pipe.execute()
-
-    async def beat(self, runner_id: str, at: int, attempt_ids: Sequence[str], *, draining: bool) -> None:
-        """Note a heartbeat, unless a later one is noted."""
-        said = _pack((at, tuple(attempt_ids)))
-        await self._beat(keys=[self._key("beats")], args=[self._prefix, runner_id, said, int(draining)])
-
-    async def drain(self, runner_id: str) -> None:
-        """Note that a runner takes no new work."""
-        await self._redis.sadd(self._key("draining"), runner_id)
-
-    async def forget_runner(self, runner_id: str) -> None:
-        """Forget a runner that left or is silent; its capabilities stay known, its leases are ended by their owners."""
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hdel(self._key("runners"), runner_id)
-            pipe.hdel(self._key("beats"), runner_id)
-            pipe.srem(self._key("draining"), runner_id)
-            pipe.incr(self._key("registry"))
-            await pipe.execute()
-
-    async def registry_version(self) -> int:
-        """Return a number that changes with every registration."""
-        return int(await self._redis.get(self._key("registry")) or 0)
-
-    async def runners(self) -> dict[str, RunnerRegistered]:
-        """Return the runner processes that are registered, by id."""
-        return await self._registrations("runners")
-
-    async def known_runners(self) -> dict[str, RunnerRegistered]:
-        """Return the last registration under every name."""
-        return await self._registrations("known")
-
-    async def _registrations(self, key: str) -> dict[str, RunnerRegistered]:
-        found = await self._redis.hgetall(self._key(key))
-        return {name.decode(): _unpack_runner(data) for name, data in found.items()}
-
-    async def beats(self) -> dict[str, Beat]:
-        """Return the last heartbeat of every runner that is not gone."""
-        return {
-            name.decode(): _unpack_beat(data) for name, data in (await self._redis.hgetall(self._key("beats"))).items()
-        }
-
-    async def draining(self) -> set[str]:
-        """Return the runners that take no new work."""
-        return {one.decode() for one in await self._redis.smembers(self._key("draining"))}
+    # Leases
 
     async def held(self, runner_id: str) -> dict[str, str]:
         """Return the leases of a runner: attempt id to job id."""

@@ -92,7 +92,7 @@ class Upkeep:
             self._measured_at = elapsed()
             runners = notes.registry.runners
             metrics.queues(await self._store.controls.depths())
-            metrics.runners(slots_of(runners, await self._store.busy(), await self._store.draining()))
+            metrics.runners(slots_of(runners, await self._store.busy(), await self._store.runners.draining()))
             metrics.breakers(breakers_of(notes.controls.now.breakers.values(), runners))
 
     # Schedules

@@ -174,13 +174,13 @@ def test_a_heartbeat_that_comes_late_and_a_repeated_registration_take_nothing_ba
 
     async def play() -> None:
         async with empty_store(redis_url) as store:
-            await store.register(runner, 10)
-            assert await store.beats() == {"r": (10, ())}
-            await store.beat("r", 30, ["attempt"], draining=True)
-            await store.beat("r", 20, [], draining=False)
-            await store.register(msgspec.structs.replace(runner, slots=2), 40)
-            assert await store.beats() == {"r": (30, ("attempt",))}
-            assert await store.draining() == {"r"}
-            assert (await store.runners())["r"].slots == 2
+            await store.runners.register(runner, 10)
+            assert await store.runners.beats() == {"r": (10, ())}
+            await store.runners.beat("r", 30, ["attempt"], draining=True)
+            await store.runners.beat("r", 20, [], draining=False)
+            await store.runners.register(msgspec.structs.replace(runner, slots=2), 40)
+            assert await store.runners.beats() == {"r": (30, ("attempt",))}
+            assert await store.runners.draining() == {"r"}
+            assert (await store.runners.registered())["r"].slots == 2
 
     asyncio.run(play())

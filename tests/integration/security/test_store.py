@@ -64,7 +64,7 @@ async def test_the_store_works_as_its_user(secured_stack: EmbeddedStack) -> None
     owned = await store.own(0)
     assert await store.commit(Changes(), owned={0: owned}) == "ok"
     assert (await store.heads(1, 10, {"runner-1": 1})).jobs == []
-    await store.forget_runner("runner-1")
+    await store.runners.forget("runner-1")
     await store.controls.note([])
     assert await store.controls.load() is not None
     assert await store.outbox("instance") == {}
@@ -123,7 +123,7 @@ async def held_to_certificates(url: str, folder: Path, stranger: Path) -> None:
     """The store works with the certificate of its service, and not with another authority's, nor without one."""
     store = Store(store_url(url, tls_files(folder, Service.JOBFORGE)), "controlplane", "instance")
     await store.ping()
-    assert await store.registry_version() >= 0
+    assert await store.runners.version() >= 0
     await store.close()
     for wrong in (store_url(url, tls_files(stranger, Service.JOBFORGE)), f"{url}?ssl_ca_certs={folder / 'ca.pem'}"):
         store = Store(wrong, "controlplane", "instance")
