@@ -133,9 +133,14 @@ def test_a_shard_without_replicas_is_said_and_nothing_is_answered_from_half_the_
 
 def test_sql_over_shards_brings_their_rows_together(system: System) -> None:
     sql = "SELECT phase, count(*) AS n FROM jobs GROUP BY phase ORDER BY phase"
+    answers: list[Any] = []
 
-    def rows(client: httpx.Client) -> Any:
-        return client.post("/v1/sql", json={"sql": sql}).json().get("rows")
+    def agree() -> bool:
+        """Say whether both answer the same: each is as far as it is, so they do once both reflect the same."""
+        answers[:] = [one.post("/v1/sql", json={"sql": sql}).json() for one in (system.gateway, system.single)]
+        return bool(answers[0].get("rows")) and answers[0]["rows"] == answers[1].get("rows")
 
-    # Each is as far as it is: they agree once both reflect the same.
-    assert until(lambda: (found := rows(system.gateway)) and found == rows(system.single) and found)
+    try:
+        until(agree)
+    except AssertionError as error:
+        raise AssertionError(f"Expected the same of the shards and of the single one, but: {answers}") from error
