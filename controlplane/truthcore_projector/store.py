@@ -174,6 +174,7 @@ class Store:
         """Begin a transaction for what `add` writes; it ends with `commit` or `rollback`."""
         self._writing.acquire()
         self.connection.begin()
+        self._whereabouts.begin()
 
     def commit(self) -> None:
         """Commit everything that was added since `begin`; what cannot be committed is forgotten."""

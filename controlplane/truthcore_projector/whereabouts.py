@@ -49,9 +49,8 @@ class _Stretch(msgspec.Struct, kw_only=True):
     """Sorted."""
 
     def has(self, codes: npt.NDArray[np.uint32]) -> bool:
-        places = np.searchsorted(self.codes, codes)
-        places[places == len(self.codes)] = 0
-        return bool((self.codes[places] == codes).any())
+        # Methods of the array: the functions of the same names take longer to find these than they to answer.
+        return bool((self.codes.take(self.codes.searchsorted(codes), mode="clip") == codes).any())
 
 
 class _Growing(msgspec.Struct, kw_only=True):
@@ -67,7 +66,10 @@ class Whereabouts:
         """Read what the file knows of itself, and look through what came after that."""
         self._connection = connection
         self._growing = _Growing()
-        self._unsaved: list[_Stretch] = []
+        self._written: list[_Stretch] = []
+        """Within the transaction that is open."""
+        self._lost: list[_Stretch] = []
+        """Written in one that was rolled back."""
         for statement in STRETCHES:
             connection.execute(statement)
         found = connection.execute("SELECT since, until, names FROM stretches").fetchall()
@@ -87,25 +89,31 @@ class Whereabouts:
             span = (min(since for since, _ in spans), max(until for _, until in spans))
             self._grow(span, names_in(decoded), sum(map(len, decoded.tables.values())) + len(late))
 
+    def begin(self) -> None:
+        """Note that a transaction begins: what was written in one before, and is not saved, was rolled back."""
+        self._lost += self._written
+        self._written = []
+
     def save(self, *, all_of_it: bool = False) -> None:
         """Write, within the transaction of a batch and behind its positions, the stretch that is long enough, and those of one that was rolled back."""
         grown = self._growing
         if not self._complete or grown.span is None:
             return
-        if grown.records < STRETCH_RECORDS and not self._unsaved and not all_of_it:
+        if grown.records < STRETCH_RECORDS and not self._lost and not all_of_it:
             return
         # Whoever looks meanwhile finds the names in one place or in both.
         stretch = _Stretch(span=grown.span, codes=np.array(sorted(grown.codes), "<u4"))
-        self._unsaved.append(stretch)
         self._stretches.append(stretch)
         self._growing = _Growing()
-        for one in self._unsaved:
+        missing, self._lost = [*self._lost, stretch], []
+        self._written += missing
+        for one in missing:
             self._connection.execute("INSERT INTO stretches VALUES (?, ?, ?)", [*one.span, one.codes.tobytes()])
         self._connection.execute("INSERT OR REPLACE INTO stretched FROM positions")
 
     def saved(self) -> None:
         """Note that the transaction was committed."""
-        self._unsaved.clear()
+        self._written.clear()
 
     def lose(self) -> None:
         """Read everything from now on, because rows come in by another way; the next opening looks for their names."""

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +40,28 @@ def project(file: Path, world: World, decoder: Decoder, chance: random.Random) -
     while going := [place for place in log if done[place] < len(log[place])]:
         place = chance.choice(going)
         end = chance.randint(done[place] + 1, len(log[place]))
-        decoded = decoder.decode(log[place][done[place] : end])
+        between = range(done[place] + 1, end)
+        parts = [done[place], *sorted(chance.sample(between, min(len(between), chance.randint(0, 3)))), end]
         if chance.random() < 0.2:
             store.begin()
-            store.add(decoded, {place: end})
+            add(store, log[place], place, parts, decoder)
             store.rollback()
         if chance.random() < 0.1:
             archive(store, datetime.fromtimestamp(START_SECONDS + chance.randint(0, 60), UTC))
         if chance.random() < 0.2:
             store.close()
             store = Store(file)
-        store.write(decoded, {place: end})
+        store.begin()
+        add(store, log[place], place, parts, decoder)
+        store.commit()
         done[place] = end
     store.close()
+
+
+def add(store: Store, records: list[Any], place: tuple[str, int], parts: list[int], decoder: Decoder) -> None:
+    """Add records of a partition in several batches within one transaction, as a replay does."""
+    for start, end in pairwise(parts):
+        store.add(decoder.decode(records[start:end]), {place: end})
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -73,6 +83,21 @@ def test_every_row_about_a_name_is_where_the_stretches_say(seed: int, decoder: D
         assert FINDING[cursor].condition(["nobody speaks of this"]) == NOWHERE
         assert cursor.execute("SELECT count(*) FROM stretches").fetchall()[0][0] > 3
     assert narrowed > 20
+    store.close()
+
+
+def test_each_stretch_of_a_long_transaction_is_written_once(decoder: Decoder, tmp_path: Path) -> None:
+    world, store = World(1, 60), Store(tmp_path / "core.duckdb")
+    log: dict[tuple[str, int], list[Any]] = {}
+    for record in world.records:
+        log.setdefault((record.topic, record.partition), []).append(record)
+    store.begin()
+    for place, records in log.items():
+        add(store, records, place, [*range(0, len(records), 5), len(records)], decoder)
+    store.commit()
+    count = "SELECT count(*), count(DISTINCT (since, until, names)) FROM stretches"
+    (stretches,) = store.connection.execute(count).fetchall()
+    assert stretches[0] == stretches[1] > 10
     store.close()
 
 
