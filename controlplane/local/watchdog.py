@@ -19,9 +19,12 @@ def watch(supervisor_pid: int) -> None:
     alive: set[int] = set()
     pending = b""
     # The poll is for a supervisor whose end of the pipe lives on in a process that it forked.
-    while os.getppid() == supervisor_pid:
-        if not select.select([0], [], [], POLL_SECONDS)[0]:
-            continue
+    while True:
+        lives = os.getppid() == supervisor_pid  # Asked first: what it said before its end is in the pipe then.
+        if not select.select([0], [], [], POLL_SECONDS if lives else 0)[0]:
+            if lives:
+                continue
+            break
         chunk = os.read(0, 4096)
         if not chunk:
             break

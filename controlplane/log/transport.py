@@ -187,6 +187,7 @@ class _BatchConsumer(driver.Consumer):
         self._done.clear()
         self._unsettled.clear()
         self._moved.set()
+        self.stop_flow()  # Faust does not for a member that had none, which would be asked for positions before it took its first ones over.
         await super().on_partitions_revoked(revoked)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:

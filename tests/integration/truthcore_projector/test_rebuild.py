@@ -18,8 +18,7 @@ def test_truthcore_answers_while_it_is_rebuilt_and_switches(
     log, file = Log(kafka_bootstrap), tmp_path / "truthcore.duckdb"
     with running(kafka_bootstrap, tmp_path) as service:
         for job in ("before", "as-well"):
-            *_, last = log.job(f"{namespace}-{job}")
-            service.get(f"/v1/jobs/{namespace}-{job}", last)
+            service.get(f"/v1/jobs/{namespace}-{job}", *log.job(f"{namespace}-{job}"))
         old = file.stat().st_ino
         command = [sys.executable, "-m", "controlplane.cli.main", "rebuild", "--wait", "90", "--json"]
         done = subprocess.run(command, env=service.environment, capture_output=True, text=True, check=False)
@@ -31,9 +30,9 @@ def test_truthcore_answers_while_it_is_rebuilt_and_switches(
         assert not next_file(file).exists()
         assert not ready_file(file).exists()
         service.until(lambda: service.client.get("/health/ready").status_code == 200)
-        *_, last = log.job(f"{namespace}-behind")
+        written = log.job(f"{namespace}-behind")
         for job in ("before", "behind"):
-            assert service.get(f"/v1/jobs/{namespace}-{job}", last)["job"]["phase"] == "COMPLETED"
+            assert service.get(f"/v1/jobs/{namespace}-{job}", *written)["job"]["phase"] == "COMPLETED"
         standing = service.client.get("/v1/standing").json()
         assert standing["folded_records"] < said["records"], (
             "Expected only the tail to be folded by the process itself."

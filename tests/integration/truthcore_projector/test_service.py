@@ -223,12 +223,12 @@ def test_a_position_that_is_not_there_yet_is_said(truthcore: TruthCore) -> None:
     ],
 )
 def test_sql_reads_the_tables_and_nothing_else(truthcore: TruthCore, log: Log, namespace: str, sql: str) -> None:
-    *_, last = log.job(namespace)
+    written = log.job(namespace)
     answer = truthcore.client.post("/v1/sql", json={"sql": sql})
     assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid"), answer.text
     found = truthcore.client.post(
         "/v1/sql", json={"sql": f"SELECT count(*) FROM events WHERE correlation_id = 'chain' AND key = encode('{namespace}')"},
-        params={"min_position": position_text(last), "wait_seconds": 30},
+        params={"min_position": [position_text(one) for one in written], "wait_seconds": 30},
     ).json()  # fmt: skip
     assert found["rows"] == [[4]]
 
@@ -240,8 +240,7 @@ def test_garbage_is_kept_and_lettered_and_the_partition_goes_on(truthcore: Truth
         for value in (b"garbage", poison + b"\0", poison[:-1], encode(submission(namespace)))
     ]
     positions = log.raw(*records)
-    *_, last = log.job(namespace)
-    truthcore.get("/v1/jobs", last, positions[-1])
+    truthcore.get("/v1/jobs", *log.job(namespace), positions[-1])
     wanted = {position_text(position) for position in positions}
 
     def lettered() -> bool:
@@ -265,12 +264,12 @@ def test_killed_again_and_again_it_equals_a_replay(
     kafka_bootstrap: str, tmp_path: Path, log: Log, namespace: str
 ) -> None:
     with running(kafka_bootstrap, tmp_path) as service:
-        last = log.job(f"{namespace}-0")[-1]
+        written = list(log.job(f"{namespace}-0"))
         for number in range(1, 4):
-            last = log.job(f"{namespace}-{number}")[-1]
+            written += log.job(f"{namespace}-{number}")
             service.stop(signal.SIGKILL)
             service.start()
-        live = DigestAnswer.model_validate(service.get("/v1/digest", last))
+        live = DigestAnswer.model_validate(service.get("/v1/digest", *written))
         verdict = asyncio.run(verify(log.connection, live))
         assert verdict.agrees, verdict.tables
         assert verdict.records == sum(sum(some.values()) for some in live.reflects.positions.values())
@@ -282,14 +281,14 @@ def test_killed_again_and_again_it_equals_a_replay(
 
 
 def test_a_changed_row_is_found_by_the_audit(kafka_bootstrap: str, tmp_path: Path, log: Log, namespace: str) -> None:
-    *_, last = log.job(namespace)
+    written = log.job(namespace)
     with running(kafka_bootstrap, tmp_path) as service:
-        service.get("/v1/jobs", last)
+        service.get("/v1/jobs", *written)
         assert service.stop(signal.SIGTERM) == 0
         with duckdb.connect(str(tmp_path / "truthcore.duckdb")) as database:
             database.execute("UPDATE assertions SET text = '641' WHERE subject = ?", [namespace])
         service.start()
-        live = DigestAnswer.model_validate(service.get("/v1/digest", last))
+        live = DigestAnswer.model_validate(service.get("/v1/digest", *written))
         verdict = asyncio.run(verify(log.connection, live))
         assert not verdict.agrees
         assert [one["table"] for one in verdict.tables if not one["agrees"]] == ["assertions"]
