@@ -139,6 +139,7 @@ def test_a_command_of_another_tenant_is_refused_on_the_log(client: Callable[...,
     far = {"job_type": "test.nap", "payload": {"seconds": 0}, "job_id": "acme-2", "not_before": "2099-01-01T00:00:00Z"}
     [handle] = ada.submit_many([far])
     assert not isinstance(handle, ControlPlaneError)
+    until(lambda: handle.status().phase == "DELAYED")
     attack = eve.cancel("acme-2", "mine now")
     stolen = eve.submit("test.nap", {"seconds": 1}, job_id="acme-2")
     for position in (attack.position, stolen.position):

@@ -199,8 +199,8 @@ def test_a_retry_by_id_runs_a_waiting_job_now_and_a_failed_one_again(client: Cli
     failed.wait(WAIT_SECONDS)
     client.request("POST", f"/v1/jobs/{failed.job_id}/retry")
     again = until(lambda: failed.status().retried_as)
-    assert client.handle(again).wait(WAIT_SECONDS).phase == "FAILED"
     assert until(lambda: happened(client, "JobSubmitted", job_id=again))[0]["event"]["retry_of"] == failed.job_id
+    assert client.handle(again).wait(WAIT_SECONDS).phase == "FAILED"
 
 
 def why_it_waits(stack: SystemStack, handle: JobHandle) -> str:
