@@ -310,7 +310,7 @@ def pause_before(attempt: int, refused: ControlPlaneError) -> float | None:
     """
     if not refused.retryable or attempt >= ATTEMPTS:
         return None
-    backoff: float = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (attempt - 1)) * random.uniform(0.5, 1)  # noqa: S311
+    backoff: float = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (attempt - 1)) * random.uniform(0.5, 1)  # noqa: S311 -- jitter
     return max(backoff, refused.retry_after_seconds or 0)
 
 

@@ -44,7 +44,7 @@ class PatientProtocol(PeerProtocol):
     _header_bytes = 0
     _refused: _TooMuch | None = None
 
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override] # A server gives it no other transports.
         """Give a new connection the time in which its first request has to come."""
         super().connection_made(transport)
         self._expect_headers()

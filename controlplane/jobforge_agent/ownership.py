@@ -83,9 +83,8 @@ class Ownership:
                 try:
                     await self._take_over_jobs(reader, number, epochs[number], stored, low)
                 except _TakenAway:
-                    if await self._store.epoch(number) <= int(
-                        epochs[number].epoch
-                    ):  # Nobody took it: the store went back meanwhile.
+                    # Whoever takes it makes the epoch higher; where it is not, nobody did: the store went back meanwhile.
+                    if await self._store.epoch(number) <= int(epochs[number].epoch):
                         text = f"Expected to take job partition {number} over, but the store was lost before that was done."
                         raise StoreLost(text) from None
                     logger.warning("Job partition %d was taken over by another instance at the same time.", number)

@@ -133,7 +133,7 @@ class JobContext:
         return _REPORTED
 
     def claim(
-        self, subject: str, predicate: str, object: Any, confidence: float = 1.0, *, unit: str | None = None,  # noqa: A002
+        self, subject: str, predicate: str, object: Any, confidence: float = 1.0, *, unit: str | None = None,  # noqa: A002 -- as claims name it
         kind: ValueKind | None = None, valid_from: datetime | None = None, valid_to: datetime | None = None,
         inputs: Iterable[str | LogPosition] = (),
     ) -> None:  # fmt: skip

@@ -27,7 +27,7 @@ OPEN_PATHS: Final = ("/health", "/metrics")
 class PeerProtocol(HttpToolsProtocol):
     """uvicorn's protocol, which also tells the application whose certificate a connection was opened with."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # A server gives it no other transports.
         """Read the peer's name once per connection; the handshake has checked the certificate by then."""
         super().connection_made(transport)
         certificate = transport.get_extra_info("peercert")
