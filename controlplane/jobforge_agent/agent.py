@@ -65,7 +65,7 @@ class Agent:
         self._now = now
         self.notes = Notes(store, router)
         self.relations = Relations(connection, store)
-        self.alerts = Alerts(self.decide_once, producer, now)
+        self.alerts = Alerts(self.decide_once, store.controls.guards, producer, now)
         self.outage = Outage(self.alerts)
         self._ownership = Ownership(connection, store, producer, self.notes, group, now)
         self._traces = Traces(group)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -24,33 +24,44 @@ RAISED: Final = "raised"
 
 logger = logging.getLogger(__name__)
 
+Guards = Callable[[Sequence[str]], Awaitable[Mapping[str, str]]]
 DecideOnce = Callable[[Sequence[msgspec.Struct], tuple[str, str, str]], Awaitable[bool]]
 
 
 class Alerts:
     """Raises and clears the alerts of one instance."""
 
-    def __init__(self, decide_once: DecideOnce, producer: LogProducer, now: Now) -> None:
-        """Publish through an agent's guarded commit."""
+    def __init__(self, decide_once: DecideOnce, guards: Guards, producer: LogProducer, now: Now) -> None:
+        """Publish through an agent's guarded commit; `guards` reads what such commits have set."""
         self._decide_once = decide_once
+        self._guards = guards
         self._producer = producer
         self._now = now
 
     async def set(self, kind: str, subject: str, message: str, *, raised: bool) -> None:
         """Raise or clear an alert; nothing happens if it is as it shall be."""
-        event = self._event(kind, subject, message, raised=raised)
         before, after = ("", RAISED) if raised else (RAISED, "")
-        await self._decide_once([event], (f"alert/{event.alert_id}", before, after))
+        event = self.event(kind, subject, message, raised=raised)
+        await self._decide_once([event], (_guard(kind, subject), before, after))
+
+    async def raised(self, kind: str, subjects: Collection[str]) -> list[str]:
+        """Return those subjects of which an alert is raised, whichever instance raised it."""
+        if not subjects:
+            return []
+        names = {_guard(kind, subject): subject for subject in subjects}
+        found = await self._guards(list(names))
+        return [subject for name, subject in names.items() if found[name] == RAISED]
 
     def tell(self, message: str, *, raised: bool) -> "asyncio.Future[list[LogPosition]]":
         """Raise or clear the alert about the store, which cannot be asked: each instance that notices tells it, under one id."""
-        record = self._producer.record(self._event("store_unavailable", "schedule store", message, raised=raised))
+        record = self._producer.record(self.event("store_unavailable", "schedule store", message, raised=raised))
         answer = self._producer.send([record])
         answer.add_done_callback(_told)
         return answer
 
-    def _event(self, kind: str, subject: str, message: str, *, raised: bool) -> AlertRaised | AlertCleared:
-        alert_id = name_based_id(f"alert/{kind}/{subject}")
+    def event(self, kind: str, subject: str, message: str, *, raised: bool) -> AlertRaised | AlertCleared:
+        """Return the event of an alert that begins or ends with another decision, to be published with it."""
+        alert_id = _alert_id(kind, subject)
         event_type = AlertRaised if raised else AlertCleared
         header = outside_header(
             event_type.__name__, random_id(), self._producer.identity, self._now(), correlation_id=alert_id
@@ -60,6 +71,14 @@ class Alerts:
                 header=header, alert_id=alert_id, kind=kind, severity=SEVERITIES[kind], subject=subject, message=message
             )
         return AlertCleared(header=header, alert_id=alert_id, kind=kind, subject=subject, message=message)
+
+
+def _alert_id(kind: str, subject: str) -> str:
+    return name_based_id(f"alert/{kind}/{subject}")
+
+
+def _guard(kind: str, subject: str) -> str:
+    return f"alert/{_alert_id(kind, subject)}"
 
 
 def _told(answer: "asyncio.Future[list[LogPosition]]") -> None:

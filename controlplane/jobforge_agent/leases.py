@@ -9,6 +9,7 @@ import redis
 
 from controlplane.events.catalog import PROGRESS, RUNNERS, SUBMISSIONS
 from controlplane.events.identity import partition_of
+from controlplane.events.job_contracts import Registry
 from controlplane.jobforge_agent.agent import Agent
 from controlplane.jobforge_agent.decide import Context, Decision, on_due, on_lost
 from controlplane.jobforge_agent.hearing import NOTHING, Heard, heard_on
@@ -54,7 +55,8 @@ class Clock:
         self._reached = reached
         self._heard: dict[Partition, Heard] = {}
         self._now = now
-        self._missed: set[str] = set()
+        self._looked_at: Registry | None = None
+        self._unasked: set[str] = set()
 
     async def run_due(self) -> None:
         """Queue delayed and retried jobs when their time comes, and conclude what took too long."""
@@ -83,7 +85,6 @@ class Clock:
                 await self._store.touch(self._now(), of_runners, self._agent.owned)
                 await self._adopt()
                 await self._outbox.catch_up()
-                await self._found_again()
                 await self._agent.notes.refresh()  # A runner may have registered with another instance.
                 # After an outage of ours, every lease counts from its end: never expire them all at once.
                 outage = self._agent.outage
@@ -118,6 +119,7 @@ class Clock:
 
     async def _end_leases(self) -> None:
         beats, listened = await self._store.runners.beats(), await self._store.heard()
+        living: set[str] = set()
         for runner_id in set(beats) | set(await self._store.holders()):
             at, attempts = beats.get(runner_id, (0, ()))
             inbox = (RUNNERS.name, partition_of(runner_id.encode(), self._counts[RUNNERS.name]))
@@ -128,25 +130,30 @@ class Clock:
                 reason = f"Runner {runner_id} is silent for more than {self._lease_seconds:g} s."
                 await self._end(runner_id, await self._store.held(runner_id), reason)
             else:
+                living.add(runner_id)
                 held = await self._store.held(runner_id)
                 unknown = {attempt: job for attempt, job in held.items() if attempt not in attempts}
                 reason = f"Runner {runner_id} lives, but does not know the attempt."
                 await self._end(runner_id, unknown, reason, seen=Heard(since, at))
+        await self._found_again(living)
 
     async def _lost(self, runner_id: str) -> None:
-        runner = self._agent.notes.registry.runners.get(runner_id)
-        await self._store.runners.forget(runner_id)
-        await self._agent.notes.refresh()
-        if runner is not None:
+        if (runner := self._agent.notes.registry.runners.get(runner_id)) is not None:
+            # Said first: whoever finds the runner silent after a crash here says it no second time.
             text = f"Runner {runner_id} is silent for more than {self._lease_seconds:g} s; its jobs run elsewhere."
             await self._agent.alerts.set("runner_lost", runner.name, text, raised=True)
-            self._missed.add(runner.name)
+        await self._store.runners.forget(runner_id)
+        await self._agent.notes.refresh()
 
-    async def _found_again(self) -> None:
-        """Clear the alerts of runners of whose name one lives again."""
-        for name in self._missed & {runner.name for runner in self._agent.notes.registry.runners.values()}:
+    async def _found_again(self, living: set[str]) -> None:
+        """Clear the alerts of runners of whose name one lives again, whichever instance raised them; asked once for each that registers."""
+        registry = self._agent.notes.registry
+        if registry is not self._looked_at:
+            self._looked_at, self._unasked = registry, set(registry.runners)
+        asked = self._unasked & living
+        for name in await self._agent.alerts.raised("runner_lost", {registry.runners[one].name for one in asked}):
             await self._agent.alerts.set("runner_lost", name, f"A runner {name} is there again.", raised=False)
-            self._missed.discard(name)
+        self._unasked -= asked
 
     async def _end(self, runner_id: str, held: dict[str, str], reason: str, seen: Heard | None = None) -> None:
         """Lose the held attempts in owned partitions.

@@ -18,6 +18,7 @@ class Outage:
         """Begin with a store that answers."""
         self._alerts = alerts
         self._since = 0.0
+        self._met = False
         self.going_on = False
         self.ended_at = 0.0
 
@@ -34,4 +35,9 @@ class Outage:
             self.going_on, self.ended_at = False, elapsed()
             text = f"The schedule store did not answer for {self.ended_at - self._since:.1f} s; nothing was decided meanwhile."
             logger.warning("%s", text)
-            await asyncio.wait([self._alerts.tell(text, raised=False)])
+        elif not self._met:  # One that died may have left the alert raised.
+            text = "The schedule store answers an instance that begins."
+        else:
+            return
+        self._met = True
+        await asyncio.wait([self._alerts.tell(text, raised=False)])

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import msgspec
 import redis
 
 from controlplane.api.cron import ScheduleInvalid
@@ -149,9 +150,12 @@ class Upkeep:
             )  # fmt: skip
             known = breaker.header.event_id if breaker is not None else ""
             new = "" if change.state == "CLOSED" else event.header.event_id
-            if await self._agent.decide_once([event], (subject, known, new)):
+            events: list[msgspec.Struct] = [event]
+            opens = change.state == OPEN
+            if opens != (breaker is not None and breaker.state == OPEN):
+                events.append(self._agent.alerts.event("breaker_open", subject, change.reason, raised=opens))
+            if await self._agent.decide_once(events, (subject, known, new)):
                 await self._store.controls.forget_counts(subject)
-                await self._agent.alerts.set("breaker_open", subject, change.reason, raised=change.state == OPEN)
         fresh = [subject for subject, counted in counts.items() if not counted.since]
         await self._store.controls.count_since(fresh, now)
 
@@ -173,8 +177,8 @@ class Upkeep:
             in_flight=in_flight, limit=self._most_in_flight,
         )  # fmt: skip
         known = before.header.event_id if before is not None else ""
-        if await self._agent.decide_once([event], ("admission", known, event.header.event_id)):
-            await self._agent.alerts.set("admission_closed", "admission", reason, raised=was_open)
+        alert = self._agent.alerts.event("admission_closed", "admission", reason, raised=was_open)
+        await self._agent.decide_once([event, alert], ("admission", known, event.header.event_id))
 
     def _header(self, name: str, subject: str) -> EventHeader:
         """Return the header of what no single record caused."""

@@ -11,6 +11,7 @@ from controlplane.events import types
 from controlplane.events.catalog import CONTROLS, EVENT_TYPES, JOBS, ROUTING, SUBMISSIONS, TERMINAL, Service
 from controlplane.events.codec import UndecodableRecord, decode
 from controlplane.events.types import LogPosition
+from controlplane.jobforge_agent.breakers import OPEN
 from controlplane.jobforge_agent.changes import decode_job
 from controlplane.jobforge_agent.control_store import VERSION, noted
 from controlplane.jobforge_agent.recovery import Recorded
@@ -59,7 +60,8 @@ class Checks:
         """Say whether nothing is left to do."""
         pending = any(one.outbox.pending for one in instances if one.alive)
         concluded = self._expected() <= self._concluded()
-        return not (pending or self._bulks_left() or self._leftovers() or self._controls_differ()) and concluded
+        left = self._bulks_left() or self._leftovers() or self._controls_differ() or self._alerts_left()
+        return concluded and not pending and not left
 
     def _bulks_left(self) -> list[str]:
         return bulks_left([event for _, event in self.events(CONTROLS.name)], self._log.counts[SUBMISSIONS.name])
@@ -98,6 +100,31 @@ class Checks:
             if not name.startswith("Bulk") and kept.get(name.encode(), b"") != declared.get(name, b"")
         )  # fmt: skip
 
+    def alerts(self, kind: str) -> list[types.AlertRaised | types.AlertCleared]:
+        """Return the last that was said of each condition of a kind."""
+        last: dict[str, types.AlertRaised | types.AlertCleared] = {}
+        said: set[str] = set()
+        for _, event in self.events(JOBS.name):
+            if isinstance(event, types.AlertRaised | types.AlertCleared) and event.kind == kind:
+                if event.header.event_id not in said:
+                    last[event.subject] = event
+                said.add(event.header.event_id)
+        return list(last.values())
+
+    def _alerts_left(self) -> list[str]:
+        """Return the alerts that say what is not so, once the store answers and instances live."""
+        controls: dict[str, Any] = {}
+        for _, event in self.events(CONTROLS.name):
+            if isinstance(event, types.BreakerChanged | types.AdmissionChanged):
+                controls[event.subject] = event
+        opened = {
+            subject for subject, event in controls.items()
+            if (event.state == OPEN if isinstance(event, types.BreakerChanged) else not event.open)
+        }  # fmt: skip
+        told = self.alerts("store_unavailable") + self.alerts("breaker_open") + self.alerts("admission_closed")
+        raised = {one.subject for one in told if isinstance(one, types.AlertRaised)}
+        return sorted(raised ^ opened)
+
     # At the end
 
     def at_the_end(self, until: int, *, clocks_agree: bool, forgetful: bool) -> None:
@@ -109,6 +136,8 @@ class Checks:
         self._store_is_fold()
         controls = [event for _, event in self.events(CONTROLS.name, SUBMISSIONS.name)]
         schedules_kept(self._world, controls, until if clocks_agree else 0, forgetful=forgetful)
+        for subject in self._alerts_left():
+            self._world.fail(f"the alert of {subject} does not say what is so")
         for bulk_id in self._bulks_left():
             self._world.fail(f"{bulk_id} was not applied to every partition")
 
