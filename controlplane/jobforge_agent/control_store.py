@@ -15,6 +15,8 @@ from controlplane.jobforge_agent.depths import QueueKey, depths_of
 from controlplane.log.producer import OutgoingRecord
 
 VERSION: Final = b"version"
+UNREAD: Final = "?"
+"""Ends the number of a guard whose event is decided, but was not read from the log yet."""
 NONE: Final = "0"
 
 
@@ -25,7 +27,7 @@ class Guard(msgspec.Struct, frozen=True, array_like=True):
     value: str
     """Empty removes the guard."""
     grows: bool = False
-    """The value is a number that is only ever raised: noted late, it takes nothing back that was decided since."""
+    """The value is a number that is only ever raised: noted late, it takes nothing back that was decided since; noted in time, it is `UNREAD` no longer."""
     unless: str = ""
     """The guard stays as it is while it was last set beside this same text."""
 

@@ -1,6 +1,7 @@
 """What becomes known when a job concludes: its outcome, and what its handler claims."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from controlplane.events.header import Cause, caused_header
 from controlplane.events.identity import Instant
@@ -16,11 +17,18 @@ from controlplane.events.types import (
 )
 from controlplane.jobforge_agent.state import Job
 
+ENDED_WITHOUT_A_WORD: Final = frozenset({"failed", "cancelled"})
+
 
 def outcome_truth(job: Job, outcome: str, cause: Cause, producer: Producer, now: Instant) -> TruthAsserted:
-    """Return the assertion that a job ended as `outcome`; JobForge itself is its source."""
+    """Return the assertion that a job ended as `outcome`; JobForge itself is its source.
+
+    What ends a job without a word of its runner is decided again where a store was lost before the conclusion was on the log, perhaps about a
+    later attempt: that is another assertion.
+    """
+    about = f"/{job.attempt_id}" if outcome in ENDED_WITHOUT_A_WORD and job.attempt_id else ""
     return TruthAsserted(
-        header=caused_header(cause, "TruthAsserted", 0, producer, now),
+        header=caused_header(cause, f"TruthAsserted{about}", 0, producer, now),
         subject=f"job:{job.job_id}", predicate="outcome", object=TypedValue(kind=ValueKind.STRING, text=outcome),
         confidence=1.0, source=Source(kind=SourceKind.SYSTEM, name="jobforge"),
         evidence=Evidence(job_id=job.job_id, attempt_id=job.attempt_id),

@@ -64,6 +64,7 @@ class Store:
         )
         self._prefix = f"{{{namespace}}}:"
         self._instance = instance
+        self._own = self._script("own")
         self._commit = self._script("commit")
         self._heads = self._script("heads")
         self._claim = self._script("claim")
@@ -95,15 +96,12 @@ class Store:
 
     async def own(self, partition: int) -> Owned:
         """Take a partition over from whoever owned it: from now on only the new owner can commit."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.time()  # First, so that it is no later than what is found.
-            pipe.hincrby(self._key("epoch"), str(partition), 1)
-            pipe.hget(self._key("revisions"), str(partition))
-            time, epoch, revision = await pipe.execute()
-        return Owned(epoch=str(epoch), revision=int(revision or 0), seen_at=_micros(time))
+        answer = await self._own(keys=[self._key("epoch")], args=[self._prefix, partition])
+        now, epoch, revision = answer
+        return Owned(epoch=epoch.decode(), revision=int(revision), seen_at=now)
 
     async def epoch(self, partition: int) -> int:
-        """Return how often a partition was taken over."""
+        """Return under which epoch a partition is owned; 0 if it never was."""
         return int(await self._redis.hget(self._key("epoch"), str(partition)) or 0)
 
     async def now(self) -> int:

@@ -20,6 +20,7 @@ from controlplane.jobforge_agent import schedules
 from controlplane.jobforge_agent.agent import Agent
 from controlplane.jobforge_agent.breakers import OPEN, THRESHOLDS, Counted, Thresholds, judge, outdated
 from controlplane.jobforge_agent.bulk import Bulks
+from controlplane.jobforge_agent.control_store import UNREAD
 from controlplane.jobforge_agent.gauges import breakers_of, slots_of
 from controlplane.jobforge_agent.moments import Now, elapsed, wall_clock
 from controlplane.jobforge_agent.store import Store
@@ -105,6 +106,8 @@ class Upkeep:
         guards = await self._store.controls.guards(list(waiting))
         for subject, schedule in waiting.items():
             last = guards[subject]
+            if last.endswith(UNREAD):
+                continue  # What was decided of a time is counted once it is on the log: until then, a store that is lost takes it along.
             try:
                 came = schedules.due(schedule, int(last), now) if last else None
             except ScheduleInvalid as error:
@@ -127,7 +130,7 @@ class Upkeep:
             position=place.position, correlation_id=schedule.schedule_id, tenant=header.tenant, actor=header.actor
         )
         events = schedules.fired(schedule, came, cause, self._producer.identity, running=running)
-        if await self._agent.decide_once(events, (schedule.subject, last, str(came.at))) and came.missed:
+        if await self._agent.decide_once(events, (schedule.subject, last, f"{came.at}{UNREAD}")) and came.missed:
             logger.warning("Schedule %s left %d missed times out.", schedule.schedule_id, came.missed)
 
     # Breakers

@@ -41,7 +41,7 @@ NOTES_ONLY: Final = frozenset({"owned", "expect", "places", "outbox", "guards"})
 NOTED: Final = frozenset({"guards", "instances", "outbox", "positions", "revisions"})
 """What such a commit changes."""
 CHANGES_NOTHING: Final = frozenset({"MULTI", "EXEC", "SCRIPT", "PING", "TIME"})
-ASK_THE_TIME: Final = frozenset({"claim", "commit", "control"})
+ASK_THE_TIME: Final = frozenset({"claim", "commit", "control", "own"})
 """Scripts that ask for it."""
 
 TIME_KEY: Final = "simulated-time"

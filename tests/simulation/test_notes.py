@@ -17,7 +17,7 @@ from controlplane.events.header import outside_header
 from controlplane.events.identity import Instant
 from controlplane.events.types import LogPosition
 from controlplane.jobforge_agent.changes import Changes
-from controlplane.jobforge_agent.control_store import VERSION, Guard, Noted, noted
+from controlplane.jobforge_agent.control_store import UNREAD, VERSION, Guard, Noted, noted
 from controlplane.jobforge_agent.store import Store
 
 PLACE = "controlplane.controls/0"
@@ -141,6 +141,11 @@ def fired(number: int, due_at: int) -> Noted:
     return noted(event, LogPosition(topic="controlplane.controls", partition=0, offset=number), number)
 
 
+def decided(due_at: int) -> Noted:
+    """Return what an instance keeps that dealt with a time, before it reads so."""
+    return Noted(fields={}, guards=(Guard(SCHEDULE, f"{due_at}{UNREAD}"),))
+
+
 @pytest.mark.parametrize("at_once", [True, False])
 @pytest.mark.parametrize(
     ("changes", "dealt_with"),
@@ -151,10 +156,13 @@ def fired(number: int, due_at: int) -> Noted:
         ([scheduled(1), scheduled(2, "0 * * * *")], 2),
         ([scheduled(1), scheduled(2, paused=True), scheduled(3)], 3),
         ([scheduled(1), Noted(fields={}, guards=(Guard(SCHEDULE, ""),)), scheduled(3)], 3),
+        ([scheduled(1), decided(20)], "20?"),
+        ([scheduled(1), decided(20), fired(2, 20)], 20),
+        ([scheduled(1), decided(20), fired(2, 10)], "20?"),  # What was said late of an earlier time says nothing of this one.
     ],
 )
 def test_the_times_of_a_schedule_go_on_when_it_is_declared_again_and_begin_anew_when_it_changed(
-    changes: list[Noted], dealt_with: int, at_once: bool, redis_url: str
+    changes: list[Noted], dealt_with: int | str, at_once: bool, redis_url: str
 ) -> None:
     async def play() -> None:
         async with empty_store(redis_url) as store:
@@ -182,5 +190,16 @@ def test_a_heartbeat_that_comes_late_and_a_repeated_registration_take_nothing_ba
             assert await store.runners.beats() == {"r": (30, ("attempt",))}
             assert await store.runners.draining() == {"r"}
             assert (await store.runners.registered())["r"].slots == 2
+
+    asyncio.run(play())
+
+
+def test_no_owner_takes_an_older_store_for_the_one_that_it_took_a_partition_over_in(redis_url: str) -> None:
+    async def play() -> None:
+        async with empty_store(redis_url) as store:
+            before = [await store.own(0), await store.own(0)]
+            await store._redis.delete(store._key("epoch"))
+            after = [await store.own(0), await store.own(0)]
+            assert len({one.epoch for one in (*before, *after)}) == 4
 
     asyncio.run(play())

@@ -31,6 +31,10 @@ FOUND = {
     5666: "a delayed job waited in its queue from when an instance looked: its time-out there was another one when it was decided again",
     5250: "the same as 5791, met at its commit: what it had read was newer than the store, so timers of concluded jobs were left",
     9547: "the same as 5791, and the job concluded twice",
+    64: "a time that an instance had dealt with and died with, before that was on the log, was left out when the store was lost, too",
+    163: "the same of a schedule with another job before it",
+    464: "a store of before it was emptied had the number of takeovers and commits that an owner knew from after that: it was taken for its own",
+    555: "the outcome of a job that was decided again about a later attempt was asserted under the same event id",
     5791: "an instance that was stopped while another one took its partitions over went on when the store had gone back to before that",
 }
 """Histories that showed a fault when they were played first, and which: another history once the code takes other steps, so what was mended has a test of its

@@ -2,7 +2,8 @@
 --
 -- KEYS[1]: any key of the namespace.  ARGV[1]: prefix.
 -- ARGV[2]: MessagePack of { fold, expect, guards = { { guard, value, grows, unless }, ... }, outbox }: guards are set in their order; a value is empty to
--- remove the guard; one that grows is a number, set where the guard is not further; one with `unless` stays if it was last set beside this same text;
+-- remove the guard; one that grows is a number, set where the guard is not further, and settles what it was said to become; one with `unless` stays if
+-- it was last set beside this same text;
 -- `fold` is false, or { { partition, position }, ... } where everything that was ever declared is given, up to these positions;
 -- `expect` is { { partition, position before, position after }, ... } of what is read from the log:
 -- whoever comes late with it finds the position further, and takes nothing back; `outbox` is false, or { instance, entry }.
@@ -34,7 +35,8 @@ for _, guard in ipairs(batch.guards) do
   if value == '' then
     redis.call('HDEL', guards, name, 'beside/' .. name)
   elseif grows then
-    if tonumber(now or '0') < tonumber(value) then
+    local known = string.gsub(now or '0', '%?', '')
+    if tonumber(known) < tonumber(value) or now == value .. '?' then
       redis.call('HSET', guards, name, value)
     end
   elseif unless == '' then
