@@ -158,7 +158,7 @@ def decided(due_at: int) -> Noted:
         ([scheduled(1), Noted(fields={}, guards=(Guard(SCHEDULE, ""),)), scheduled(3)], 3),
         ([scheduled(1), decided(20)], "20?"),
         ([scheduled(1), decided(20), fired(2, 20)], 20),
-        ([scheduled(1), decided(20), fired(2, 10)], "20?"),  # What was said late of an earlier time says nothing of this one.
+        ([scheduled(1), decided(20), fired(2, 10)], "20?"),
     ],
 )
 def test_the_times_of_a_schedule_go_on_when_it_is_declared_again_and_begin_anew_when_it_changed(
