@@ -21,7 +21,7 @@ _offset = itemgetter("offset")
 def job_row(
     submissions: Sequence[Row], conclusions: Sequence[Row], stages: Sequence[Row], changes: Sequence[Row], *, accepted: bool
 ) -> dict[str, Any]:  # fmt: skip
-    """Return the row of `jobs` that follows from one job's rows."""
+    """Return the row of `jobs` that follows from one job's rows; `accepted` matters where there is neither a conclusion nor a stage."""
     submission = min(submissions, key=_offset)
     conclusion = min(conclusions, key=_offset) if conclusions else dict[str, Any]()
     retries = [one for one in changes if one["kind"] == "RETRIED"]

@@ -20,6 +20,7 @@ from controlplane.log.connection import LogConnection, LogUnavailable
 from controlplane.log.positions import Partition, PositionInvalid, parse_position
 from controlplane.log.producer import LogProducer
 from controlplane.log.reader import Batches, LogReader
+from controlplane.truthcore_projector.background import giving_way
 from controlplane.truthcore_projector.decode import Decoder, Refused
 from controlplane.truthcore_projector.shards import WHOLE_LOG, Shard
 from controlplane.truthcore_projector.store import Store
@@ -65,6 +66,7 @@ class Projector:
         self._connection = connection
         self._store = store
         self._decoder = Decoder()
+        self._folding = giving_way("fold")
         self._producer = LogProducer(connection, service=Service.TRUTHCORE, partitions=counts)
         places = [(topic, number) for topic, count in counts.items() for number in range(count)]
         self._partitions = [place for place in places if shard.reads(place)]
@@ -105,7 +107,8 @@ class Projector:
         return Reflects(positions=by_topic, lag_records=lag, lag_seconds=round(seconds, 3), answered_by=[self.name])
 
     def close(self) -> None:
-        """Remove what decoding keeps on the side."""
+        """End the thread that folds, and remove what decoding keeps on the side."""
+        self._folding.shutdown()
         self._decoder.close()
 
     def count(self, topic: str) -> int:
@@ -216,10 +219,11 @@ class Projector:
         began = time.perf_counter()
         # Step 1. A crash after the letters: the batch comes again, and they get the same ids.
         mine = [one for one in records if self.shard.keeps(one.topic, one.key, self._counts[JOBS.name])]
-        decoded = await asyncio.to_thread(self._decoder.decode, mine)
+        loop = asyncio.get_running_loop()
+        decoded = await loop.run_in_executor(self._folding, self._decoder.decode, mine)
         await self._send_letters(decoded.refused)
         # Step 2. A crash after the rows: reading goes on behind them.
-        await asyncio.to_thread(self._store.write, decoded, following)
+        await loop.run_in_executor(self._folding, self._store.write, decoded, following)
         self._folded_records += len(records)
         self.on_batch(len(records), time.perf_counter() - began)
         self._last_log_time_milliseconds = max(record.timestamp for record in records)

@@ -75,7 +75,9 @@ def job_views(cursor: Cursor, ids: Sequence[str], *, details: bool) -> list[JobV
     conclusions = _by_job(cursor, "conclusions", _CONCLUDED + (_RESULT if details else _NO_RESULT), ids)
     stages = _by_job(cursor, "attempt_events", _STAGE, ids)
     changes = _by_job(cursor, "job_changes", 'job_id, "offset", kind, priority, retry_job_id', ids)
-    accepted = _by_job(cursor, "acceptances", "job_id", ids)
+    # What has begun was accepted: most questions need not look.
+    waiting = [one for one in submissions if one not in conclusions and one not in stages]
+    accepted = _by_job(cursor, "acceptances", "job_id", waiting) if waiting else {}
     return [
         _job_view(
             job_row(submissions[one], conclusions.get(one, ()), stages.get(one, ()), changes.get(one, ()), accepted=one in accepted),

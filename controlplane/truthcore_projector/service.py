@@ -20,6 +20,7 @@ from controlplane.telemetry.health import Dependency, State
 from controlplane.telemetry.logs import configure_logging
 from controlplane.tls import client_context
 from controlplane.truthcore_projector.archiving import archive_by_itself
+from controlplane.truthcore_projector.background import answer_first
 from controlplane.truthcore_projector.http import create_app
 from controlplane.truthcore_projector.peers import Peers
 from controlplane.truthcore_projector.projector import Projector
@@ -127,4 +128,5 @@ async def _answer(
 def run(settings: Settings) -> None:
     """Run TruthCore until it is told to stop."""
     configure_logging(settings, "truthcore")
+    answer_first()
     uvloop.run(serve(settings))

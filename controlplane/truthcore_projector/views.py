@@ -16,11 +16,11 @@ PHASE: Final = """CASE
         WHEN l.stage IN ('RETRYING', 'LOST') THEN
           CASE WHEN m.run_now_offset > l.stage_offset THEN 'QUEUED' ELSE 'RETRYING' END
         WHEN l.stage IS NOT NULL THEN 'RUNNING'
-        WHEN a.job_id IS NULL THEN 'SUBMITTED'
+        WHEN l.accepted IS NOT TRUE THEN 'SUBMITTED'
         WHEN s.not_before > s.log_time AND m.run_now_offset IS NULL THEN 'DELAYED'
         ELSE 'QUEUED'
       END"""
-"""Where an unfinished job stands: `s` is its submission, `l` its last stage, `m` what commands changed, `a` its acceptance."""
+"""Where an unfinished job stands: `s` is its submission, `l` its last stage and whether it was accepted, `m` what commands changed."""
 
 VIEWS: Final = (
     """CREATE OR REPLACE VIEW first_submissions AS
@@ -31,13 +31,18 @@ VIEWS: Final = (
     # What a query does not ask for of the tables with the most rows is not read: who wants the phase needs the stages of unfinished jobs only.
     f"""CREATE OR REPLACE VIEW last_stages AS
     SELECT job_id, max(attempt_number) AS attempts, max_by(due_at, {STEP}) AS due_at FROM attempt_events GROUP BY job_id""",
-    """CREATE OR REPLACE VIEW pending_jobs AS
-    SELECT s.job_id FROM submissions AS s ANTI JOIN conclusions AS c ON c.job_id = s.job_id""",
+    # Which jobs are pending is found out once, for stages and acceptances together: both tables are large, and few jobs are.
     f"""CREATE OR REPLACE VIEW pending_stages AS
-    SELECT job_id, max_by(stage, {STEP}) AS stage, max_by("offset", {STEP}) AS stage_offset
-    FROM attempt_events WHERE job_id IN (SELECT job_id FROM pending_jobs) GROUP BY job_id""",
-    """CREATE OR REPLACE VIEW pending_acceptances AS
-    SELECT DISTINCT job_id FROM acceptances WHERE job_id IN (SELECT job_id FROM pending_jobs)""",
+    WITH pending AS MATERIALIZED (
+      SELECT DISTINCT s.job_id FROM submissions AS s ANTI JOIN conclusions AS c ON c.job_id = s.job_id),
+    staged AS (
+      SELECT job_id, max_by(stage, {STEP}) AS stage, max_by("offset", {STEP}) AS stage_offset
+      FROM attempt_events WHERE job_id IN (SELECT job_id FROM pending) GROUP BY job_id),
+    accepted AS (SELECT DISTINCT job_id FROM acceptances WHERE job_id IN (SELECT job_id FROM pending))
+    SELECT p.job_id, t.stage, t.stage_offset, a.job_id IS NOT NULL AS accepted
+    FROM pending AS p
+    LEFT JOIN staged AS t ON t.job_id = p.job_id
+    LEFT JOIN accepted AS a ON a.job_id = p.job_id""",
     """CREATE OR REPLACE VIEW last_changes AS
     SELECT job_id, max_by(priority, "offset") FILTER (kind = 'REPRIORITISED') AS priority,
       max(retry_job_id) FILTER (kind = 'RETRIED') AS retried_as,
@@ -55,25 +60,27 @@ VIEWS: Final = (
     LEFT JOIN first_conclusions AS c ON c.job_id = s.job_id
     LEFT JOIN last_stages AS n ON n.job_id = s.job_id
     LEFT JOIN pending_stages AS l ON l.job_id = s.job_id
-    LEFT JOIN last_changes AS m ON m.job_id = s.job_id
-    LEFT JOIN pending_acceptances AS a ON a.job_id = s.job_id""",
+    LEFT JOIN last_changes AS m ON m.job_id = s.job_id""",
     # What `jobs` says of jobs that are not concluded, at the cost of those alone where it can.
     f"""CREATE OR REPLACE VIEW unfinished_jobs AS
     WITH pending AS (
       SELECT s.* FROM submissions AS s ANTI JOIN conclusions AS c ON c.job_id = s.job_id
       QUALIFY row_number() OVER (PARTITION BY s.job_id ORDER BY s."offset") = 1),
-    l AS (
+    staged AS (
       SELECT job_id, max(attempt_number) AS attempts, max_by(stage, {STEP}) AS stage, max_by(due_at, {STEP}) AS due_at,
         max_by("offset", {STEP}) AS stage_offset, max_by(runner_id, {STEP}) AS runner_id,
         max_by(slots, attempt_number) FILTER (stage = 'ROUTED') AS slots
-      FROM attempt_events WHERE job_id IN (SELECT job_id FROM pending) GROUP BY job_id)
+      FROM attempt_events WHERE job_id IN (SELECT job_id FROM pending) GROUP BY job_id),
+    accepted AS (SELECT DISTINCT job_id FROM acceptances WHERE job_id IN (SELECT job_id FROM pending)),
+    l AS (
+      SELECT p.job_id, t.* EXCLUDE job_id, a.job_id IS NOT NULL AS accepted FROM pending AS p
+      LEFT JOIN staged AS t ON t.job_id = p.job_id LEFT JOIN accepted AS a ON a.job_id = p.job_id)
     SELECT s.job_id, s.job_type, s.contract_major, s.pool, coalesce(m.priority, s.priority) AS priority, s.tenant,
       s.concurrency_key, s.rate_key, s.not_before, s.log_time AS submitted_at, coalesce(l.attempts, 0) AS attempts,
       l.due_at, l.runner_id, coalesce(l.slots, 1) AS slots, m.cancel_reason, {PHASE} AS phase
     FROM pending AS s
     LEFT JOIN l ON l.job_id = s.job_id
-    LEFT JOIN last_changes AS m ON m.job_id = s.job_id
-    LEFT JOIN (SELECT DISTINCT job_id FROM acceptances WHERE job_id IN (SELECT job_id FROM pending)) AS a ON a.job_id = s.job_id""",
+    LEFT JOIN last_changes AS m ON m.job_id = s.job_id""",
     f"""CREATE OR REPLACE VIEW attempts AS
     SELECT job_id, attempt_id, max(attempt_number) AS attempt_number, max(runner_id) AS runner_id,
       coalesce(max_by(CASE stage WHEN 'PROGRESSED' THEN 'STARTED' ELSE stage END, {FIRST_OF_RANK})
