@@ -119,12 +119,10 @@ async def read_back(connection: LogConnection) -> tuple[Counter[str], dict[str, 
     """Return what the topics hold: events by type, the conclusions of each job by event id, and the steps of each job."""
     counts = await partition_counts(connection)
     places = [(topic, number) for topic in TOPICS for number in range(counts[topic])]
-    reader = LogReader(connection, client_id="controlplane-bench")
-    await reader.start()
     kinds: Counter[str] = Counter()
     conclusions: dict[str, set[str]] = {}
     steps: dict[str, set[str]] = {}
-    try:
+    async with LogReader(connection, client_id="controlplane-bench") as reader:
         ends = await reader.end_offsets(places)
         left = {one for one, end in ends.items() if end}
         await reader.assign(dict.fromkeys(left, "earliest"))
@@ -139,8 +137,6 @@ async def read_back(connection: LogConnection) -> tuple[Counter[str], dict[str, 
                         conclusions.setdefault(event.job_id, set()).add(event.header.event_id)
                 if batch[-1].offset + 1 >= ends[one]:
                     left.discard(one)
-    finally:
-        await reader.stop()
     return kinds, conclusions, steps
 
 

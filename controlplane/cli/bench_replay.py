@@ -103,9 +103,7 @@ def _rebuilt(
 
 async def raw_read(connection: LogConnection, until: dict[Partition, int]) -> float:
     """Return how many records a second aiokafka reads of the same partitions, discarding them."""
-    reader = LogReader(connection, client_id="controlplane-bench-raw")
-    await reader.start()
-    try:
+    async with LogReader(connection, client_id="controlplane-bench-raw") as reader:
         left = {one for one, end in until.items() if end}
         await reader.assign(dict.fromkeys(left, "earliest"))
         done, started = 0, time.perf_counter()
@@ -115,8 +113,6 @@ async def raw_read(connection: LogConnection, until: dict[Partition, int]) -> fl
                 if batch[-1].offset + 1 >= until[one]:
                     left.discard(one)
         return done / (time.perf_counter() - started)
-    finally:
-        await reader.stop()
 
 
 def run_replay(events: int, *, written: bool, as_json: bool) -> int:

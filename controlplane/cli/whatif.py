@@ -78,15 +78,11 @@ async def _compared(since: datetime, until: datetime, ours: Any, theirs: Any, *,
     from controlplane.settings import settings
 
     connection = log_connection()
-    reader = LogReader(connection, client_id="controlplane-whatif")
     with nullcontext() if quiet else console.status("Reading the log") as status:
         counts = await partition_counts(connection)
-        await reader.start()
-        try:
+        async with LogReader(connection, client_id="controlplane-whatif") as reader:
             begin, end = (int(one.timestamp() * 1_000_000) for one in (since, until))
             scenario = await recorded(reader, counts, begin, end, lease_seconds=settings().lease_seconds)
-        finally:
-            await reader.stop()
         if status is not None:
             status.update(f"Replaying {len(scenario.jobs):,} jobs under both policies")
         started = time.perf_counter()

@@ -158,17 +158,13 @@ class LogClient:
         The first batch is empty: with it, reading begins, so that nothing is missed of what is submitted after it.
         """
         partitions = [(JOBS.name, number) for number in range(self._producer.partitions(JOBS.name))]
-        reader = LogReader(self._connection, client_id="controlplane-client")
-        await reader.start()
-        try:
+        async with LogReader(self._connection, client_id="controlplane-client") as reader:
             ends = await reader.end_offsets(partitions)
             await reader.assign(dict(zip(partitions, since, strict=True)) if since is not None else ends)
             yield []
             while True:
                 for records in (await reader.batch(timeout_seconds=READ_SECONDS)).values():
                     yield [one for record in records if (one := _conclusion(record)) is not None]
-        finally:
-            await reader.stop()
 
 
 _IN_THE_HEADER: Final = frozenset({"job_id", "correlation_id", "tenant"})

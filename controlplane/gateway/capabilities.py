@@ -31,18 +31,15 @@ class Capabilities:
     async def follow(self) -> None:
         """Read registrations for as long as the task runs; a blip of the log is waited out."""
         while True:
-            reader = LogReader(self._connection, client_id="controlplane-gateway")
             try:
-                await reader.start()
-                since = int((time.time() - SINCE_SECONDS) * 1000)
-                await reader.assign(await reader.offsets_at(dict.fromkeys(self._places, since)))
-                while True:
-                    self._take(await reader.batch(timeout_seconds=1.0))
+                async with LogReader(self._connection, client_id="controlplane-gateway") as reader:
+                    since = int((time.time() - SINCE_SECONDS) * 1000)
+                    await reader.assign(await reader.offsets_at(dict.fromkeys(self._places, since)))
+                    while True:
+                        self._take(await reader.batch(timeout_seconds=1.0))
             except LogUnavailable as error:
                 logger.warning("Capabilities wait for the log: %s", error)
                 await asyncio.sleep(AGAIN_SECONDS)
-            finally:
-                await reader.stop()
 
     def _take(self, batches: dict) -> None:  # type: ignore[type-arg] # aiokafka's records
         before = dict(self._known)

@@ -48,19 +48,17 @@ class Governance:
     async def follow(self) -> None:
         """Read declarations for as long as the task runs; a blip of the log is waited out."""
         while True:
-            reader = LogReader(self._connection, client_id="controlplane-gateway-controls")
             try:
-                await reader.start()
-                await reader.assign(self._next)
-                self._reader = reader
-                while True:
-                    await self._take(await reader.batch(timeout_seconds=1.0))
+                async with LogReader(self._connection, client_id="controlplane-gateway-controls") as reader:
+                    await reader.assign(self._next)
+                    self._reader = reader
+                    while True:
+                        await self._take(await reader.batch(timeout_seconds=1.0))
             except LogUnavailable as error:
                 logger.warning("Controls wait for the log: %s", error)
                 await asyncio.sleep(AGAIN_SECONDS)
             finally:
                 self._reader = None
-                await reader.stop()
 
     async def _take(self, batches: dict) -> None:  # type: ignore[type-arg] # aiokafka's records
         for place, records in batches.items():

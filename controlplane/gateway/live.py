@@ -122,22 +122,19 @@ class Tail:
 
     async def _read(self) -> None:
         while True:
-            reader = LogReader(self.connection, client_id="controlplane-gateway-live")
             try:
-                await reader.start()
-                starts = dict(self.next) or await reader.end_offsets(self.places)
-                await reader.assign(starts)
-                async with self._moved:
-                    if not self.next:
-                        self.next, self._first = dict(starts), dict(starts)
-                    self._moved.notify_all()
-                while True:
-                    await self._take(await reader.batch(timeout_seconds=1.0, max_records=5000))
+                async with LogReader(self.connection, client_id="controlplane-gateway-live") as reader:
+                    starts = dict(self.next) or await reader.end_offsets(self.places)
+                    await reader.assign(starts)
+                    async with self._moved:
+                        if not self.next:
+                            self.next, self._first = dict(starts), dict(starts)
+                        self._moved.notify_all()
+                    while True:
+                        await self._take(await reader.batch(timeout_seconds=1.0, max_records=5000))
             except LogUnavailable as error:
                 logger.warning("Live streams wait for the log: %s", error)
                 await asyncio.sleep(AGAIN_SECONDS)
-            finally:
-                await reader.stop()
 
     async def _take(self, batches: Mapping[Partition, Iterable[Any]]) -> None:
         if not batches:
@@ -209,9 +206,7 @@ async def read_older(
     Raises:
         LogUnavailable: the log does not answer, or has no such offset.
     """
-    reader = LogReader(tail.connection, client_id="controlplane-gateway-stream")
-    await reader.start()
-    try:
+    async with LogReader(tail.connection, client_id="controlplane-gateway-stream") as reader:
         behind = tail.older(positions)
         await reader.assign(behind)
         while behind:
@@ -227,5 +222,3 @@ async def read_older(
             if len(still) < len(behind) and still:
                 await reader.assign(still)
             behind = still
-    finally:
-        await reader.stop()

@@ -15,9 +15,7 @@ async def event_at(connection: LogConnection, topic: str, partition: int, offset
     Raises:
         LogUnavailable: no broker answers.
     """
-    reader = LogReader(connection, client_id="controlplane-gateway-record")
-    await reader.start()
-    try:
+    async with LogReader(connection, client_id="controlplane-gateway-record") as reader:
         place = (topic, partition)
         if offset < (await reader.end_offsets([place]))[place]:
             await reader.assign({place: offset})
@@ -25,6 +23,4 @@ async def event_at(connection: LogConnection, topic: str, partition: int, offset
             for record in batch.get(place, ()):
                 if record.offset == offset:
                     return decode(record.value)
-    finally:
-        await reader.stop()
     return None

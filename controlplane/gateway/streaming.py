@@ -146,17 +146,13 @@ async def _resumed(tail: Tail, text: str, places: Sequence[Partition]) -> dict[P
     if place is None:
         return vector_from(text)
     offset = parse_position(text).offset
-    reader = LogReader(tail.connection, client_id="controlplane-gateway-resume")
-    await reader.start()
-    try:
+    async with LogReader(tail.connection, client_id="controlplane-gateway-resume") as reader:
         if place in tail.next and offset < tail.next[place]:
             await reader.assign({place: offset})
             batch = await reader.batch(timeout_seconds=5.0, max_records=1)
             for record in batch.get(place, ()):
                 others = {one: record.timestamp for one in places if one != place}
                 return {**await reader.offsets_at(others), place: offset + 1}
-    finally:
-        await reader.stop()
     raise refused(
         "not_found", f"Expected a record at {text[:200]}, but there is none.", field="Last-Event-ID", found=text
     )

@@ -64,11 +64,9 @@ class Ownership:
 
         A partition that another instance took over meanwhile is left out: the group has given it away.
         """
-        reader = LogReader(
+        async with LogReader(
             self._connection, client_id="controlplane-jobforge-recovery", wait_milliseconds=BRIEF_WAIT_MILLISECONDS
-        )
-        await reader.start()
-        try:
+        ) as reader:
             owned = sorted({number for topic, number in assigned if topic not in {RUNNERS.name, CONTROLS.name}})
             epochs = {number: await self._store.own(number) for number in owned}
             self.windows.clear()
@@ -89,8 +87,6 @@ class Ownership:
                         raise StoreLost(text) from None
                     logger.warning("Job partition %d was taken over by another instance at the same time.", number)
                     del epochs[number]
-        finally:
-            await reader.stop()
         gone = set(owned) - set(epochs)
         return epochs, {
             (topic, number): position or 0
@@ -125,16 +121,12 @@ class Ownership:
         }
 
     async def _knows(self, partitions: Iterable[int]) -> bool:
-        reader = LogReader(
+        async with LogReader(
             self._connection, client_id="controlplane-jobforge-comparison", wait_milliseconds=BRIEF_WAIT_MILLISECONDS
-        )
-        await reader.start()
-        try:
+        ) as reader:
             for number in partitions:
                 if await self._behind(reader, number):
                     return False
-        finally:
-            await reader.stop()
         return True
 
     async def _take_over_controls(

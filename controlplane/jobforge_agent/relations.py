@@ -63,15 +63,11 @@ class Relations:
             self._connection, client_id="controlplane-jobforge-originals", wait_milliseconds=BRIEF_WAIT_MILLISECONDS
         )
         try:
-            async with asyncio.timeout(READ_WITHIN_SECONDS):
-                await reader.start()
-                try:
-                    for job_id, place in places.items():
-                        event = await _event_at(reader, place)
-                        if isinstance(event, types.JobSubmitted) and event.job_id == job_id:
-                            found[job_id] = event
-                finally:
-                    await reader.stop()
+            async with asyncio.timeout(READ_WITHIN_SECONDS), reader:
+                for job_id, place in places.items():
+                    event = await _event_at(reader, place)
+                    if isinstance(event, types.JobSubmitted) and event.job_id == job_id:
+                        found[job_id] = event
         except TimeoutError as error:
             text = f"Expected the submissions of {', '.join(places)} within {READ_WITHIN_SECONDS:g} s, but they did not come."
             raise LogUnavailable(text[:500]) from error
@@ -79,15 +75,11 @@ class Relations:
 
     async def submissions_until(self, partition: int, at: int) -> int:
         """Return the offset behind the last submission that was appended at or before a moment (microseconds)."""
-        reader = LogReader(
+        async with LogReader(
             self._connection, client_id="controlplane-jobforge-until", wait_milliseconds=BRIEF_WAIT_MILLISECONDS
-        )
-        await reader.start()
-        try:
+        ) as reader:
             place = (SUBMISSIONS.name, partition)
             return (await reader.offsets_at({place: at // 1000 + 1}))[place]
-        finally:
-            await reader.stop()
 
 
 def submission_of(job: Job | None, event: types.JobRetryRequested) -> LogPosition | None:

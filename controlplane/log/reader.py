@@ -4,7 +4,8 @@ import asyncio
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final, Literal
+from types import TracebackType
+from typing import Final, Literal, Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
@@ -61,8 +62,23 @@ class LogReader:
         )  # fmt: skip
         self._bootstrap = connection.bootstrap
 
+    async def __aenter__(self) -> Self:
+        """Connect, and disconnect behind the block.
+
+        Raises:
+            LogUnavailable: no broker answers.
+        """
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Disconnect."""
+        await self.stop()
+
     async def start(self) -> None:
-        """Connect.
+        """Connect, for as long as until `stop` is called.
 
         Raises:
             LogUnavailable: no broker answers.

@@ -107,14 +107,13 @@ async def create_topics(connection: LogConnection, counts: Mapping[str, int], *,
 async def _wait_until_served(connection: LogConnection, counts: Mapping[str, int]) -> None:
     """Return when each partition's leader answers: the brokers announce it before it has taken its office."""
     partitions = [(name, number) for name, count in counts.items() for number in range(count)]
-    reader = LogReader(connection, client_id="controlplane-topics")
     try:
-        async with asyncio.timeout(SERVED_WITHIN_SECONDS):
-            await reader.start()
+        async with (
+            asyncio.timeout(SERVED_WITHIN_SECONDS),
+            LogReader(connection, client_id="controlplane-topics") as reader,
+        ):
             await reader.end_offsets(partitions)
     except TimeoutError as error:
         raise LogUnavailable(
             f"Expected {', '.join(counts)} within {SERVED_WITHIN_SECONDS} s, but not every partition is served."
         ) from error
-    finally:
-        await reader.stop()

@@ -68,15 +68,14 @@ class Notary:
             NoteInvalid, LedgerInvalid: the last checkpoint of a partition is not one to go on from.
         """
         while not stop.is_set():
-            reader = LogReader(self._connection, client_id="controlplane-notary")
             try:
                 await self._producer.start()
-                await reader.start()
-                await self._take_up(reader)
-                self.reading = True
-                while not stop.is_set():
-                    await self._turn(await reader.batch(timeout_seconds=WAIT_SECONDS, max_records=BATCH_RECORDS))
-                await self._publish([head for tree in self._trees.values() if (head := tree.seal())])
+                async with LogReader(self._connection, client_id="controlplane-notary") as reader:
+                    await self._take_up(reader)
+                    self.reading = True
+                    while not stop.is_set():
+                        await self._turn(await reader.batch(timeout_seconds=WAIT_SECONDS, max_records=BATCH_RECORDS))
+                    await self._publish([head for tree in self._trees.values() if (head := tree.seal())])
             except PositionGone:
                 raise
             except LogUnavailable as error:
@@ -84,7 +83,6 @@ class Notary:
                 await asyncio.sleep(AGAIN_SECONDS)
             finally:
                 self.reading = False
-                await reader.stop()
                 await self._producer.stop()
 
     async def _take_up(self, reader: LogReader) -> None:

@@ -38,9 +38,7 @@ async def prove(connection: LogConnection, place: LogPosition, keys: Sequence[Ed
     partition = (place.topic, place.partition)
     if partition not in signed_partitions(counts):
         raise NotProvable(f"Expected a partition that is signed as a tree, but found {place.topic}/{place.partition}.")
-    reader = LogReader(connection, client_id="controlplane-prove")
-    await reader.start()
-    try:
+    async with LogReader(connection, client_id="controlplane-prove") as reader:
         begin = (await reader.beginning_offsets([partition]))[partition]
         end = (await reader.end_offsets([partition]))[partition]
         if not begin <= place.offset < end:
@@ -61,8 +59,6 @@ async def prove(connection: LogConnection, place: LogPosition, keys: Sequence[Ed
         if start is None or not start.frontier:
             start = _nothing(head)
         records = await read_range(reader, partition, start.end_offset, head.end_offset)
-    finally:
-        await reader.stop()
     return proof_of(record, records, start, head, covering.event.note)
 
 

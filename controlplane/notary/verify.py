@@ -56,9 +56,7 @@ async def verify_log(
     """
     counts = await partition_counts(connection)
     places = signed_partitions(counts)
-    reader = LogReader(connection, client_id="controlplane-verify")
-    await reader.start()
-    try:
+    async with LogReader(connection, client_id="controlplane-verify") as reader:
         # All offsets in front of the first fetch, behind which they would wait; the checkpoints' first, so that what they sign is there.
         signed_until = await reader.end_offsets(_ledgers(counts))
         begins, ends = await reader.beginning_offsets(places), await reader.end_offsets(places)
@@ -79,8 +77,6 @@ async def verify_log(
             for origin, some in heads.items()
         ]  # fmt: skip
         await _read_histories(reader, histories, begins, ends, progress)
-    finally:
-        await reader.stop()
     for history in histories.values():
         findings += history.findings
     since = [
@@ -102,12 +98,8 @@ async def latest_anchors(connection: LogConnection, keys: Sequence[Ed25519Public
     """
     counts = await partition_counts(connection)
     origins = [origin_of(*place) for place in signed_partitions(counts)]
-    reader = LogReader(connection, client_id="controlplane-anchors")
-    await reader.start()
-    try:
+    async with LogReader(connection, client_id="controlplane-anchors") as reader:
         entries = await last_entries(reader, origins, counts[CHECKPOINTS.name])
-    finally:
-        await reader.stop()
     heads = [(entries[origin].event.note, head_of(entries[origin].event, keys)) for origin in sorted(entries)]
     return [
         Anchor(

@@ -162,12 +162,8 @@ async def _gone(
 ) -> dict[Partition, tuple[int, int]]:
     """Return the ranges behind these positions that the log no longer has."""
     wanted = {place: end for place, end in until.items() if end > known.get(place, 0)}
-    reader = LogReader(connection, client_id="controlplane-archive")
-    await reader.start()
-    try:
+    async with LogReader(connection, client_id="controlplane-archive") as reader:
         begins = await reader.beginning_offsets(list(wanted))
-    finally:
-        await reader.stop()
     return {
         place: (known.get(place, 0), min(begins[place], end))
         for place, end in wanted.items()

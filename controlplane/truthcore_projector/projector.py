@@ -184,32 +184,33 @@ class Projector:
     async def run(self) -> None:
         """Project until cancelled; a blip of the log is waited out."""
         while True:
-            reader = LogReader(self._connection, client_id="controlplane-truthcore")
-            watcher = LogReader(self._connection, client_id="controlplane-truthcore-ends")
-            watching: asyncio.Task[None] | None = None
             try:
                 await self._producer.start()
-                await reader.start()
-                await watcher.start()
-                watching = asyncio.create_task(self._watch_ends(watcher))
-                await reader.assign(dict(self.positions))
-                self.reading = True
-                while True:
-                    await self._take(await reader.batch(timeout_seconds=1.0, max_records=BATCH_RECORDS))
-                    if watching.done():
-                        watching.result()
+                await self._read_on()
             except (LogUnavailable, duckdb.OutOfMemoryException) as error:
                 # A large query shares the database's memory; what it took comes back when it ends.
                 logger.warning("The projection waits: %s", error)
                 await asyncio.sleep(AGAIN_SECONDS)
             finally:
                 self.reading = False
-                if watching is not None:
-                    watching.cancel()
-                    await asyncio.gather(watching, return_exceptions=True)
-                await reader.stop()
-                await watcher.stop()
                 await self._producer.stop()
+
+    async def _read_on(self) -> None:
+        async with (
+            LogReader(self._connection, client_id="controlplane-truthcore") as reader,
+            LogReader(self._connection, client_id="controlplane-truthcore-ends") as watcher,
+        ):
+            watching = asyncio.create_task(self._watch_ends(watcher))
+            try:
+                await reader.assign(dict(self.positions))
+                self.reading = True
+                while True:
+                    await self._take(await reader.batch(timeout_seconds=1.0, max_records=BATCH_RECORDS))
+                    if watching.done():
+                        watching.result()
+            finally:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
 
     async def _take(self, batches: Batches) -> None:
         if not batches:

@@ -105,9 +105,7 @@ async def ends_at(connection: LogConnection, as_of: AsOf | None) -> dict[Partiti
     places = [
         (topic, number) for topic, count in (await partition_counts(connection)).items() for number in range(count)
     ]
-    reader = LogReader(connection, client_id="controlplane-audit")
-    await reader.start()
-    try:
+    async with LogReader(connection, client_id="controlplane-audit") as reader:
         ends = await reader.end_offsets(places)
         match as_of:
             case None:
@@ -116,8 +114,6 @@ async def ends_at(connection: LogConnection, as_of: AsOf | None) -> dict[Partiti
                 # Append times are whole milliseconds: the first one after the moment ends the prefix.
                 after = int(as_of.timestamp() * 1000) + 1
                 return await reader.offsets_at(dict.fromkeys(places, after))
-    finally:
-        await reader.stop()
     for (topic, number), offset in as_of.items():
         if offset >= ends.get((topic, number), 0):
             raise ValueError(

@@ -351,9 +351,7 @@ async def test_every_record_is_a_cloudevent_to_their_own_sdk(stack: SystemStack,
 
 async def whole_log(connection: LogConnection) -> AsyncIterator[Any]:
     counts = await partition_counts(connection)
-    reader = LogReader(connection, client_id="test")
-    await reader.start()
-    try:
+    async with LogReader(connection, client_id="test") as reader:
         ends = await reader.end_offsets([(topic, number) for topic, count in counts.items() for number in range(count)])
         left = {place: end for place, end in ends.items() if end}
         await reader.assign(dict.fromkeys(left, "earliest"))
@@ -363,8 +361,6 @@ async def whole_log(connection: LogConnection) -> AsyncIterator[Any]:
                     yield record
                 if batch[-1].offset + 1 >= ends[place]:
                     left.pop(place, None)
-    finally:
-        await reader.stop()
 
 
 @pytest.mark.timeout(600)

@@ -38,9 +38,7 @@ async def timeline(
     counts = await partition_counts(connection)
     places = [(topic, number) for topic in topics for number in range(counts[topic])]
     found: list[Appended] = []
-    reader = LogReader(connection, client_id="controlplane-test-timeline")
-    await reader.start()
-    try:
+    async with LogReader(connection, client_id="controlplane-test-timeline") as reader:
         ends = await reader.end_offsets(places)
         left = {one for one, end in ends.items() if end}
         await reader.assign(dict.fromkeys(left, "earliest"))
@@ -59,8 +57,6 @@ async def timeline(
                 ]
                 if batch[-1].offset + 1 >= ends[topic, partition]:
                     left.discard((topic, partition))
-    finally:
-        await reader.stop()
     return found
 
 

@@ -200,11 +200,12 @@ class SimulatedReader:
         self._process = link.process
         self._at: dict[Partition, int] = {}
 
-    async def start(self) -> None:
+    async def __aenter__(self) -> Self:
         """Connect."""
         await self._process.step()
+        return self
 
-    async def stop(self) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Disconnect."""
 
     async def assign(self, positions: Mapping[Partition, Any]) -> None:

@@ -40,15 +40,9 @@ async def producing(
         await producer.stop()
 
 
-@asynccontextmanager
-async def reading(connection: LogConnection) -> AsyncIterator[LogReader]:
-    """A reader that runs during the block."""
-    reader = LogReader(connection, client_id="test")
-    await reader.start()
-    try:
-        yield reader
-    finally:
-        await reader.stop()
+def reading(connection: LogConnection) -> LogReader:
+    """A reader that runs during a block."""
+    return LogReader(connection, client_id="test")
 
 
 async def whole(connection: LogConnection, counts: dict[str, int]) -> dict[Partition, list[int]]:

@@ -87,13 +87,9 @@ async def all_signed(settings: Settings, records: int) -> LogVerdict:
 
 
 async def checkpoints(settings: Settings) -> list[Any]:
-    reader = LogReader(LogConnection.from_settings(settings), client_id="test")
-    await reader.start()
-    try:
+    async with LogReader(LogConnection.from_settings(settings), client_id="test") as reader:
         ends = await reader.end_offsets([(CHECKPOINTS.name, number) for number in range(LEDGERS)])
         return [decode(one.value) for place, end in ends.items() for one in await read_range(reader, place, 0, end)]
-    finally:
-        await reader.stop()
 
 
 async def sign_through_a_crash(settings: Settings) -> LogVerdict:

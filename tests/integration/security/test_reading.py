@@ -23,11 +23,9 @@ async def read_and_stop(connection: LogConnection) -> None:
     await producer.stop()
     async with asyncio.timeout(WITHIN_SECONDS):
         for _ in range(3):
-            reader = LogReader(connection, client_id="test", wait_milliseconds=BRIEF_WAIT_MILLISECONDS)
-            await reader.start()
-            await reader.assign({(JOBS.name, 0): 0})
-            assert await reader.batch(timeout_seconds=WITHIN_SECONDS, max_records=1)
-            await reader.stop()
+            async with LogReader(connection, client_id="test", wait_milliseconds=BRIEF_WAIT_MILLISECONDS) as reader:
+                await reader.assign({(JOBS.name, 0): 0})
+                assert await reader.batch(timeout_seconds=WITHIN_SECONDS, max_records=1)
 
 
 def test_a_reader_that_is_stopped_while_it_reads_ends(connect: Connect) -> None:

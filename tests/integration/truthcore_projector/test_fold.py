@@ -57,12 +57,8 @@ app(["export", sys.argv[1], "--follow", "--every", "1", "--json"])
 
 async def end_of(connection: LogConnection) -> dict[Partition, int]:
     counts = await ensure_topics(connection, Settings(kafka_bootstrap=connection.bootstrap))
-    reader = LogReader(connection, client_id="test")
-    await reader.start()
-    try:
+    async with LogReader(connection, client_id="test") as reader:
         return await reader.end_offsets([(topic, number) for topic, count in counts.items() for number in range(count)])
-    finally:
-        await reader.stop()
 
 
 @pytest.fixture(scope="module")
