@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -167,8 +168,11 @@ class Child:
         self._end(signal.SIGKILL)
 
     def suspend(self) -> None:
-        """Freeze the process where it is, as a stalled machine would."""
-        self._signal(signal.SIGSTOP)
+        """Freeze the process where it is, as a stalled machine would; returns once it stands still, where the system says so."""
+        process = self._signal(signal.SIGSTOP)
+        if process is not None and sys.platform == "linux":
+            with suppress(ChildProcessError):  # It had ended.
+                os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let a frozen process go on."""
@@ -187,11 +191,13 @@ class Child:
             self._signal(signal.SIGKILL)
             thread.join()
 
-    def _signal(self, which: signal.Signals) -> None:
+    def _signal(self, which: signal.Signals) -> "subprocess.Popen[bytes] | None":
         with self._changed:
             process = self._process
-            if process and process.returncode is None:
-                process.send_signal(which)
+            if process is None or process.returncode is not None:
+                return None
+            process.send_signal(which)
+            return process
 
     def _follow(self) -> None:
         """Run the process, and again after each crash, until it ended for good."""
