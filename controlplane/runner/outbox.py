@@ -7,11 +7,13 @@ from typing import Final, Protocol
 
 import msgspec
 
-from controlplane.events.types import LogPosition, Producer
+from controlplane.events.types import AttemptStarted, LogPosition, Producer
 from controlplane.log.connection import LogUnavailable
 from controlplane.log.producer import LogProducer, OutgoingRecord
 
 RETRY_SECONDS: Final = 0.5
+STARTS_WAIT_SECONDS: Final = 0.001
+"""That an attempt began waits so long for its end: of a short one both are one request, and one decision."""
 DROP_ABOVE_RECORDS: Final = 10_000
 """While the log is away, progress and log lines above this are not kept; results always are: slots bound their number."""
 
@@ -52,6 +54,7 @@ class Outbox:
         self._producer = producer
         self._waiting: list[_Entry] = []
         self._scheduled = False
+        self._starts: asyncio.TimerHandle | None = None
         self._away = False
         self._unacknowledged = 0
         self._empty = asyncio.Event()
@@ -78,16 +81,26 @@ class Outbox:
         self._waiting.append(_Entry(record, droppable, acknowledged))
         self._unacknowledged += 1
         self._empty.clear()
-        if not self._scheduled and not self._away:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._flush)
+        if self._away or self._scheduled:
+            return
+        if not isinstance(event, AttemptStarted):
+            self._schedule()
+        elif self._starts is None:
+            self._starts = asyncio.get_running_loop().call_later(STARTS_WAIT_SECONDS, self._flush)
 
     async def flush(self) -> None:
         """Wait until everything is acknowledged."""
         await self._empty.wait()
 
+    def _schedule(self) -> None:
+        self._scheduled = True
+        asyncio.get_running_loop().call_soon(self._flush)
+
     def _flush(self) -> None:
         self._scheduled = False
+        if self._starts is not None:
+            self._starts.cancel()
+            self._starts = None
         entries, self._waiting = self._waiting, []
         if entries:
             sent = self._producer.send([entry.record for entry in entries])
@@ -108,8 +121,7 @@ class Outbox:
         if not self._unacknowledged:
             self._empty.set()
         elif self._waiting and not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._schedule()
 
     def _keep(self, entries: Sequence[_Entry], error: BaseException | None) -> None:
         """Put back what was not acknowledged, before what came later, and try again after a while."""

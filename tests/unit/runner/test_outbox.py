@@ -7,7 +7,7 @@ import pytest
 
 from controlplane.events.header import outside_header
 from controlplane.events.identity import Instant
-from controlplane.events.types import LogPosition, Producer, RunnerHeartbeat
+from controlplane.events.types import AttemptStarted, LogPosition, Producer, RunnerHeartbeat
 from controlplane.log.connection import LogUnavailable
 from controlplane.log.producer import OutgoingRecord
 from controlplane.runner import outbox as outbox_module
@@ -24,8 +24,9 @@ class Wire:
     def __init__(self) -> None:
         self.calls: asyncio.Queue[tuple[list[int], asyncio.Future[list[LogPosition]]]] = asyncio.Queue()
 
-    def record(self, event: RunnerHeartbeat, *, partition: int | None = None) -> OutgoingRecord:
-        return OutgoingRecord(topic="t", partition=partition or 0, key=b"", value=str(event.sequence).encode())
+    def record(self, event: RunnerHeartbeat | AttemptStarted, *, partition: int | None = None) -> OutgoingRecord:
+        number = event.attempt_number if isinstance(event, AttemptStarted) else event.sequence
+        return OutgoingRecord(topic="t", partition=partition or 0, key=b"", value=str(number).encode())
 
     def send(self, records: Sequence[OutgoingRecord]) -> "asyncio.Future[list[LogPosition]]":
         answer: asyncio.Future[list[LogPosition]] = asyncio.get_running_loop().create_future()
@@ -66,6 +67,26 @@ async def test_what_is_said_in_one_turn_goes_together(wire: Wire) -> None:
     outbox.emit(event(3))
     assert await wire.answer() == [3]
     await outbox.flush()
+
+
+def start(number: int) -> AttemptStarted:
+    header = outside_header("AttemptStarted", str(number), IDENTITY, Instant(1))
+    return AttemptStarted(header=header, job_id="j", attempt_id="a", attempt_number=number, runner_id="r")
+
+
+async def test_a_short_attempt_s_start_goes_with_its_end_and_a_long_one_s_by_itself(wire: Wire) -> None:
+    outbox = Outbox(wire)  # type: ignore[arg-type]
+    outbox.emit(start(1))
+    await asyncio.sleep(0)  # As many turns as a handler that returns at once takes, and more.
+    await asyncio.sleep(0)
+    assert wire.calls.empty()
+    outbox.emit(event(2))
+    assert await wire.answer() == [1, 2]
+    outbox.emit(start(3))
+    outbox.emit(start(4))
+    assert await wire.answer() == [3, 4]
+    await outbox.flush()
+    assert wire.calls.empty()
 
 
 async def test_what_the_log_did_not_take_goes_again_before_what_came_later(wire: Wire) -> None:
