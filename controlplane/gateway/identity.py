@@ -130,7 +130,7 @@ class Identities:
                 if entry.issuer == claimed:
                     return _caller(entry, _checked(token, entry, keys.read()))
         except (PyJWTError, OSError, ValueError) as error:
-            fault = str(error)
+            fault = "it is no JSON Web Token" if type(error) is jwt.DecodeError else str(error)
         text = f"Expected a bearer token that counts here, but: {fault}."
         raise refused("unauthorized", text[:500], field="authorization")
 

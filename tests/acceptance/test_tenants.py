@@ -16,7 +16,7 @@ from controlplane.cli import tokens
 from controlplane.cli.stack import SystemStack
 from controlplane.client import Client, ControlPlaneError
 from controlplane.settings import Settings
-from tests.acceptance.browser import chromium, opened
+from tests.acceptance.browser import PHONE, chromium, opened, serious_faults
 from tests.acceptance.security import browsing
 from tests.acceptance.test_stack import until
 
@@ -222,13 +222,16 @@ def test_the_console_signs_in_and_out(stack: SystemStack, folder: Path) -> None:
 @pytest.mark.browser
 @pytest.mark.timeout(300)
 def test_somebody_signs_in_with_a_browser_and_out_again(stack: SystemStack, folder: Path) -> None:
-    with chromium() as browser, opened(browser, stack) as page:
+    with chromium() as browser, opened(browser, stack, PHONE) as page:
         page.goto("/console/#/runners")
         page.get_by_role("heading", level=1, name="Sign in").wait_for()
         field, enter = page.get_by_label("Token"), page.get_by_role("button", name="Sign in")
         field.fill("no token of anybody")
         enter.click()
-        page.get_by_role("alert").get_by_text("Expected a bearer token that counts here").wait_for()
+        page.get_by_role("alert").get_by_text("Expected a bearer token that counts here, but: it is no JSON Web Token.").wait_for()
+        assert serious_faults(page) == []
+        field_box, card_box = field.bounding_box(), page.locator("form.card").bounding_box()
+        assert field_box["x"] + field_box["width"] < card_box["x"] + card_box["width"]
         field.fill(tokens.signed(folder, "ada", "acme", ["submit"], 1))
         enter.click()
         page.get_by_role("heading", level=1, name="Runners").wait_for()

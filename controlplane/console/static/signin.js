@@ -2,6 +2,7 @@
 
 import { get, post, Problem, remove } from "./api.js";
 import { h } from "./dom.js";
+import { lead } from "./parts.js";
 
 const who = document.getElementById("who");
 
@@ -21,21 +22,21 @@ async function leave() {
 }
 
 export function signIn(again) {
-  const refused = h("p", { role: "alert", class: "quiet" });
+  const refused = h("div", { role: "alert" });
   async function enter(event) {
     event.preventDefault();
     try {
       await post("/v1/session", { token: new FormData(event.target).get("token").trim() });
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      refused.textContent = error.message;
+      refused.replaceChildren(h("p", { class: "problem" }, error.message));
       return;
     }
     await showWho();
     again();
   }
-  return [h("h1", {}, "Sign in"), h("form", { class: "card", onsubmit: enter, "data-own": true },
+  return [h("h1", {}, "Sign in"), lead("This gateway wants to know who asks."), h("form", { class: "card", onsubmit: enter, "data-own": true }, refused,
     h("p", {}, h("label", { for: "token" }, "Token")),
-    h("p", {}, h("input", { id: "token", name: "token", type: "password", autocomplete: "off", required: true, size: 40 }), " ", h("button", { class: "main" }, "Sign in")),
-    refused, h("p", { class: "quiet" }, "Your identity provider gives you one, or whoever runs this: ", h("code", {}, "controlplane tokens issue NAME")))];
+    h("p", { class: "row" }, h("input", { id: "token", class: "long", name: "token", type: "password", autocomplete: "off", required: true }), h("button", { class: "main" }, "Sign in")),
+    h("p", { class: "quiet" }, "Your identity provider gives you one, or whoever runs this: ", h("code", {}, "controlplane tokens issue NAME")))];
 }
