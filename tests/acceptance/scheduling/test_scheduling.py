@@ -116,7 +116,7 @@ def test_labels_choose_the_runner_and_slots_count(client: Client) -> None:
     wide = client.submit("s.hang", {}, slots=2, **options)
     assert runs(wide)
     behind = client.submit("s.nap", {}, **options)
-    assert waits(behind, "full").startswith("waiting for a runner with s.nap v1: 1 healthy, it is full")
+    assert waits(behind, "it is full").startswith("waiting for a runner with s.nap v1: 1 healthy, it is full")
     preferred = client.submit("s.nap", {}, pool="regions", preferred_labels={"region": "us"})
     assert preferred.wait(WAIT_SECONDS).attempts[0].runner_id.startswith("eu")
     too_wide = client.submit("s.nap", {}, slots=5, **options)
