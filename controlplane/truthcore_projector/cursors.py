@@ -8,7 +8,7 @@ A statement about names (jobs, subjects) says so in `about`, and has `{near}` wh
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import duckdb
 import pyarrow as pa
 
-from controlplane.truthcore_projector.whereabouts import EVERYWHERE, Whereabouts
+from controlplane.truthcore_projector.whereabouts import EVERYWHERE
 
 WHOLE: Final = "SELECT * FROM parts"
 DISTINCT: Final = "SELECT DISTINCT * FROM parts"
@@ -41,15 +41,15 @@ Parameters = Sequence[Any] | dict[str, Any]
 NEAR: Final = "{near}"
 VALUES_LIMIT: Final = 200
 
-FINDING: Final[WeakKeyDictionary[duckdb.DuckDBPyConnection, Whereabouts]] = WeakKeyDictionary()
-"""What finds names in the database of a cursor; one without reads everything."""
+FINDING: Final[WeakKeyDictionary[duckdb.DuckDBPyConnection, Callable[[tuple[str, ...]], str]]] = WeakKeyDictionary()
+"""What says of a cursor where names are in its snapshot; one without reads everything."""
 
 
 def _placed(cursor: duckdb.DuckDBPyConnection, query: str, about: Sequence[str]) -> str:
     if NEAR not in query:
         return query
     finding = FINDING.get(cursor)
-    return query.replace(NEAR, finding.condition(about) if finding else EVERYWHERE)
+    return query.replace(NEAR, finding(tuple(about)) if finding else EVERYWHERE)
 
 
 class Part(Protocol):

@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
@@ -89,6 +90,8 @@ class Store:
             self.connection.execute(f"SET threads = {BULK_THREADS}")
         self.connection.execute(f"SET checkpoint_threshold = '{BULK_CHECKPOINT if bulk else LIVE_CHECKPOINT}'")
         self.connection.execute("SET TimeZone = 'UTC'")
+        # Else a snapshot would begin with its first statement.
+        self.connection.execute("SET immediate_transaction_mode = true")
         self.connection.execute(POSITIONS)
         self._keep(shard)
         for name, columns in TABLES.items():
@@ -154,7 +157,8 @@ class Store:
             cursor.execute("BEGIN TRANSACTION READ ONLY")
             if tenants is not None:
                 restrict(cursor, tenants)
-            FINDING[cursor] = self._whereabouts
+            # Where names are is asked once the snapshot has begun, and once: nothing that it holds is missing then, and it stays as it is.
+            FINDING[cursor] = cache(self._whereabouts.condition)
             yield cursor
         except (duckdb.IOException, duckdb.InvalidInputException):
             present(archived(self.connection), self.archive)  # Says more of a file that went away than the query can.

@@ -13,7 +13,7 @@ from controlplane.truthcore_projector import whereabouts
 from controlplane.truthcore_projector.archiving import archive
 from controlplane.truthcore_projector.cursors import FINDING
 from controlplane.truthcore_projector.decode import Decoder
-from controlplane.truthcore_projector.store import Store
+from controlplane.truthcore_projector.store import Store, positions_in
 from controlplane.truthcore_projector.whereabouts import EVERYWHERE, NAMES, NOWHERE, SPANS_LIMIT
 from tests.unit.truthcore_projector.worlds import START_SECONDS, World
 
@@ -75,12 +75,12 @@ def test_every_row_about_a_name_is_where_the_stretches_say(seed: int, decoder: D
             every = cursor.execute(f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL").fetchall()
             for (name,) in every:
                 text = name.decode() if isinstance(name, bytes) else name
-                near = FINDING[cursor].condition([text])
+                near = FINDING[cursor]((text,))
                 narrowed += near != EVERYWHERE
                 count = f"SELECT count(*), count(*) FILTER ({near}) FROM {table} WHERE {column} = ?"
                 (row,) = cursor.execute(count, [name]).fetchall()
                 assert row[0] == row[1] > 0, (table, name, near)
-        assert FINDING[cursor].condition(["nobody speaks of this"]) == NOWHERE
+        assert FINDING[cursor](("nobody speaks of this",)) == NOWHERE
         assert cursor.execute("SELECT count(*) FROM stretches").fetchall()[0][0] > 3
     assert narrowed > 20
     store.close()
@@ -101,6 +101,17 @@ def test_each_stretch_of_a_long_transaction_is_written_once(decoder: Decoder, tm
     store.close()
 
 
+def test_a_snapshot_is_of_the_moment_in_which_it_was_taken(decoder: Decoder, tmp_path: Path) -> None:
+    """Whatever is written before its first statement is not in it: where names are was found out before that, too."""
+    world, store = World(1, 20), Store(tmp_path / "core.duckdb")
+    first = world.records[0]
+    with store.snapshot() as cursor:
+        store.write(decoder.decode([first]), {(first.topic, first.partition): first.offset + 1})
+        assert positions_in(cursor) == {}
+    assert store.positions() == {(first.topic, first.partition): first.offset + 1}
+    store.close()
+
+
 def test_a_file_from_before_there_were_stretches_is_read_whole(
     decoder: Decoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,7 +123,7 @@ def test_a_file_from_before_there_were_stretches_is_read_whole(
     monkeypatch.setattr(whereabouts, "RECOVERED_LIMIT", 10)
     store = Store(file)
     with store.snapshot() as cursor:
-        assert FINDING[cursor].condition(["job-1"]) == EVERYWHERE
+        assert FINDING[cursor](("job-1",)) == EVERYWHERE
     store.close()
 
 
