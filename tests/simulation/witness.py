@@ -218,7 +218,9 @@ class Witness:
 
     def _turn(self, before: Job, job: Job, looked: float) -> None:
         """Critical jobs go first, the oldest of them; else no tenant's job before its older ones, and no tenant before its part."""
-        seen = [[one for since, one in places if since < looked] for places in self._waiting.values()]
+        # One that moved in the very moment of the look may have been seen at either place.
+        known = [places for places in self._waiting.values() if all(since != looked for since, _ in places)]
+        seen = [[one for since, one in places if since < looked] for places in known]
         could = [places[-1] for places in seen if places and self._could_have(places[-1], job)]
         self.seen["turn"] += len(could)
         critical = job.priority >= CRITICAL
