@@ -218,21 +218,20 @@ class Witness:
 
     def _turn(self, before: Job, job: Job, looked: float) -> None:
         """Critical jobs go first, the oldest of them; else no tenant's job before its older ones, and no tenant before its part."""
-        # One that moved in the very moment of the look may have been seen at either place.
-        known = [places for places in self._waiting.values() if all(since != looked for since, _ in places)]
-        seen = [[one for since, one in places if since < looked] for places in known]
+        seen = [[one for since, one in places if since < looked] for places in self._waiting.values()]
         could = [places[-1] for places in seen if places and self._could_have(places[-1], job)]
         self.seen["turn"] += len(could)
         critical = job.priority >= CRITICAL
+
+        def comes_first(other: Job) -> str | None:
+            older = other.score < before.score
+            if other.priority >= CRITICAL and (older or not critical):
+                return "critical"
+            return "older" if older and not critical and other.tenant == job.tenant else None
+
         for other in could:
-            first = (
-                other.priority >= CRITICAL
-                if not critical
-                else other.priority >= CRITICAL and other.score < before.score
-            )
-            older = not critical and other.tenant == job.tenant and other.score < before.score
-            if first or older:
-                kind = "critical" if first else "older"
+            _, now = self._waiting[other.job_id][-1]  # Moved back since the look, it has its turn there.
+            if (kind := comes_first(other)) and comes_first(now):
                 self._world.fail(
                     f"{job.job_id} was routed to {job.runner_id} before {other.job_id}, which is {kind} and waited"
                 )
