@@ -27,6 +27,7 @@ FOUND = {
     7866: "a job that was given a higher priority between the look and the claim was passed by those that had stood behind it anyway",
     2605: "the check thought that a job which moved in its queue after the router had looked was seen at its new place",
     1520: "the same of a job that moved back after the look",
+    1865: "that the store answered again was not on the log when the producer's session was lost, and was not said again",
     6277: "the same of a job that is not critical",
     2466: "a conclusion that its instance had died with, and the store lost, came back with an older store and was published beside the log's",
     5666: "a delayed job waited in its queue from when an instance looked: its time-out there was another one when it was decided again",
