@@ -74,14 +74,18 @@ def start(number: int) -> AttemptStarted:
     return AttemptStarted(header=header, job_id="j", attempt_id="a", attempt_number=number, runner_id="r")
 
 
-async def test_a_short_attempt_s_start_goes_with_its_end_and_a_long_one_s_by_itself(wire: Wire) -> None:
+async def test_a_short_attempt_s_start_goes_with_its_end_and_a_long_one_s_by_itself(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
     outbox = Outbox(wire)  # type: ignore[arg-type]
+    monkeypatch.setattr(outbox_module, "STARTS_WAIT_SECONDS", 60)
     outbox.emit(start(1))
     await asyncio.sleep(0)  # As many turns as a handler that returns at once takes, and more.
     await asyncio.sleep(0)
     assert wire.calls.empty()
     outbox.emit(event(2))
     assert await wire.answer() == [1, 2]
+    monkeypatch.setattr(outbox_module, "STARTS_WAIT_SECONDS", 0)
     outbox.emit(start(3))
     outbox.emit(start(4))
     assert await wire.answer() == [3, 4]
