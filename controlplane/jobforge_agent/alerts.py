@@ -1,7 +1,6 @@
 """Conditions that need an operator: raised once when they begin, cleared once when they end, whatever instances see them."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final
 
@@ -22,8 +21,7 @@ SEVERITIES: Final = {
 """Every kind of condition, and how loud it is."""
 RAISED: Final = "raised"
 
-logger = logging.getLogger(__name__)
-
+Answer = asyncio.Future[list[LogPosition]]
 Guards = Callable[[Sequence[str]], Awaitable[Mapping[str, str]]]
 DecideOnce = Callable[[Sequence[msgspec.Struct], tuple[str, str, str]], Awaitable[bool]]
 
@@ -52,12 +50,10 @@ class Alerts:
         found = await self._guards(list(names))
         return [subject for name, subject in names.items() if found[name] == RAISED]
 
-    def tell(self, message: str, *, raised: bool) -> "asyncio.Future[list[LogPosition]]":
+    def tell(self, message: str, *, raised: bool) -> Answer:
         """Raise or clear the alert about the store, which cannot be asked: each instance that notices tells it, under one id."""
-        record = self._producer.record(self.event("store_unavailable", "schedule store", message, raised=raised))
-        answer = self._producer.send([record])
-        answer.add_done_callback(_told)
-        return answer
+        event = self.event("store_unavailable", "schedule store", message, raised=raised)
+        return self._producer.send([self._producer.record(event)])
 
     def event(self, kind: str, subject: str, message: str, *, raised: bool) -> AlertRaised | AlertCleared:
         """Return the event of an alert that begins or ends with another decision, to be published with it."""
@@ -79,8 +75,3 @@ def _alert_id(kind: str, subject: str) -> str:
 
 def _guard(kind: str, subject: str) -> str:
     return f"alert/{_alert_id(kind, subject)}"
-
-
-def _told(answer: "asyncio.Future[list[LogPosition]]") -> None:
-    if not answer.cancelled() and (error := answer.exception()) is not None:
-        logger.warning("An alert did not reach the log: %s", error)

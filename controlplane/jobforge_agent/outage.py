@@ -8,13 +8,10 @@ from typing import Final
 import msgspec
 import redis
 
-from controlplane.events.types import LogPosition
-from controlplane.jobforge_agent.alerts import Alerts
+from controlplane.jobforge_agent.alerts import Alerts, Answer
 from controlplane.jobforge_agent.moments import elapsed
 
 logger = logging.getLogger(__name__)
-
-Answer = asyncio.Future[list[LogPosition]]
 
 
 class _Word(msgspec.Struct, frozen=True):
@@ -69,5 +66,9 @@ class Outage:
         return answer
 
     def _said(self, word: _Word, answer: Answer) -> None:
-        if not answer.cancelled() and answer.exception() is None and self._unsaid is word:
+        if answer.cancelled():
+            return
+        if (error := answer.exception()) is not None:
+            logger.warning("An alert did not reach the log: %s", error)
+        elif self._unsaid is word:
             self._unsaid = None

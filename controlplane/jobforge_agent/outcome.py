@@ -17,7 +17,8 @@ from controlplane.events.types import (
 )
 from controlplane.jobforge_agent.state import Job
 
-ENDED_WITHOUT_A_WORD: Final = frozenset({"failed", "cancelled"})
+NEED_NO_WORD: Final = frozenset({"failed", "cancelled"})
+"""Outcomes that time or a command may bring, whichever attempt runs."""
 
 
 def outcome_truth(job: Job, outcome: str, cause: Cause, producer: Producer, now: Instant) -> TruthAsserted:
@@ -26,7 +27,7 @@ def outcome_truth(job: Job, outcome: str, cause: Cause, producer: Producer, now:
     What ends a job without a word of its runner is decided again where a store was lost before the conclusion was on the log, perhaps about a
     later attempt: that is another assertion.
     """
-    about = f"/{job.attempt_id}" if outcome in ENDED_WITHOUT_A_WORD and job.attempt_id else ""
+    about = f"/{job.attempt_id}" if outcome in NEED_NO_WORD and job.attempt_id else ""
     return TruthAsserted(
         header=caused_header(cause, f"TruthAsserted{about}", 0, producer, now),
         subject=f"job:{job.job_id}", predicate="outcome", object=TypedValue(kind=ValueKind.STRING, text=outcome),

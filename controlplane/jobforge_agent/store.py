@@ -96,8 +96,7 @@ class Store:
 
     async def own(self, partition: int) -> Owned:
         """Take a partition over from whoever owned it: from now on only the new owner can commit."""
-        answer = await self._own(keys=[self._key("epoch")], args=[self._prefix, partition])
-        now, epoch, revision = answer
+        now, epoch, revision = await self._own(keys=[self._key("epoch")], args=[self._prefix, partition])
         return Owned(epoch=epoch.decode(), revision=int(revision), seen_at=now)
 
     async def epoch(self, partition: int) -> int:

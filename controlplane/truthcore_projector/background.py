@@ -8,8 +8,6 @@ from typing import Final
 
 NICENESS: Final = 10
 """Of 19: of a core that both want, an answer gets ten times as much as what gives way."""
-
-
 SWITCH_SECONDS: Final = 0.0005
 """An answer that waits for the interpreter gets it so soon; with Python's own 5 ms it may wait for what gives way as long as it takes itself."""
 

@@ -80,18 +80,17 @@ def record_by_record(written: tuple[LogConnection, dict[Partition, int]]) -> Sto
     connection, until = written
 
     async def read() -> Store:
-        reader, decoder, store = LogReader(connection, client_id="test"), Decoder(), Store(":memory:")
-        await reader.start()
+        decoder, store = Decoder(), Store(":memory:")
         left = {one for one, end in until.items() if end}
-        await reader.assign(dict.fromkeys(left, "earliest"))
-        while left:
-            for one, batch in (await reader.batch(timeout_seconds=0.5)).items():
-                records = [record for record in batch if record.offset < until[one]]
-                if records:
-                    store.write(decoder.decode(records), {one: records[-1].offset + 1})
-                if batch[-1].offset + 1 >= until[one]:
-                    left.discard(one)
-        await reader.stop()
+        async with LogReader(connection, client_id="test") as reader:
+            await reader.assign(dict.fromkeys(left, "earliest"))
+            while left:
+                for one, batch in (await reader.batch(timeout_seconds=0.5)).items():
+                    records = [record for record in batch if record.offset < until[one]]
+                    if records:
+                        store.write(decoder.decode(records), {one: records[-1].offset + 1})
+                    if batch[-1].offset + 1 >= until[one]:
+                        left.discard(one)
         decoder.close()
         return store
 
