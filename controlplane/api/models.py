@@ -44,7 +44,7 @@ class Phase(StrEnum):
 
 
 class RetryOptions(Model):
-    """How failed attempts are repeated; unset fields are the job type's defaults."""
+    """How failed attempts are repeated; unset fields are the job type's defaults, and what it never retries stays so."""
 
     max_attempts: Whole = Field(3, ge=1, le=1000)
     initial_backoff_seconds: Number = Field(1.0, ge=0, le=LONGEST_SECONDS)

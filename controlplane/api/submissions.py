@@ -72,9 +72,11 @@ def json_content(value: object) -> Content:
 
 def job_submitted(
     request: JobRequest, *, job_id: str, payload: Content, header: EventHeader, parent: ParentJob | None = None,
-    idempotency_key: str | None = None,
+    idempotency_key: str | None = None, usual: RetryPolicy | None = None,
 ) -> JobSubmitted:  # fmt: skip
     """Return the event of a request; the payload is given apart, because it may have been put elsewhere.
+
+    `usual` is the job type's policy of retries, where it is known: it fills what the request leaves open.
 
     Raises:
         OptionInvalid: a time has no zone, a category is not one of the contract, or a secret would be in the clear.
@@ -88,7 +90,7 @@ def job_submitted(
         header=header, job_id=job_id, job_type=request.job_type, contract_major=request.contract_major, payload=payload,
         pool=request.pool, priority=request.priority, required_labels=request.required_labels,
         preferred_labels=request.preferred_labels, slots=request.slots,
-        retry=None if retry is None else _policy(retry),
+        retry=None if retry is None else _policy(retry, usual or RetryPolicy()),
         timeouts=None if limits is None else Timeouts(
             attempt_seconds=limits.attempt_seconds, queue_seconds=limits.queue_seconds, total_seconds=limits.total_seconds
         ),
@@ -98,9 +100,8 @@ def job_submitted(
     )  # fmt: skip
 
 
-def _policy(options: RetryOptions) -> RetryPolicy:
-    return RetryPolicy(
-        max_attempts=options.max_attempts, initial_backoff_seconds=options.initial_backoff_seconds,
-        multiplier=options.multiplier, max_backoff_seconds=options.max_backoff_seconds,
-        max_lost_attempts=options.max_lost_attempts, never_retry=tuple(options.never_retry),
-    )  # fmt: skip
+def _policy(options: RetryOptions, usual: RetryPolicy) -> RetryPolicy:
+    chosen = options.model_dump(exclude_unset=True)
+    if "never_retry" in chosen:
+        chosen["never_retry"] = tuple(options.never_retry)
+    return msgspec.structs.replace(usual, **chosen)

@@ -150,7 +150,11 @@ def submission(
         )
         key_id = f"{tenant}/{request.secret}" if request.secret else None
         payload = door.contents.check_in(content, key_id=key_id)
-        return job_submitted(request, job_id=job_id, payload=payload, header=header, idempotency_key=idempotency_key)
+        contract = door.capabilities.registry.contract(request.job_type, request.contract_major)
+        return job_submitted(
+            request, job_id=job_id, payload=payload, header=header, idempotency_key=idempotency_key,
+            usual=contract.capability.retry if contract else None,
+        )  # fmt: skip
     except KeyForgotten as error_found:
         raise refused("content_forgotten", str(error_found), field="secret") from error_found
     except (OptionInvalid, PydanticSerializationError) as error_found:

@@ -245,6 +245,7 @@ class Agent:
                 proof = self._prove  # One of the records is poison: find it, decide the others.
                 continue
             changes.observe(observed)
+            changes.standing += related.standing
             if await self._commit(changes, events, {partition for partition, _ in taken}, expect, pairs, records):
                 self.metrics.absorbed(absorbed)
                 self._traces.decided(taken)

@@ -122,8 +122,9 @@ def decide_batch(
         job = jobs.get(event.job_id)
         cause = cause_of(event, consumed.position, job)
         context = Context(
-            cause=cause, now=consumed.at, registry=registry, producer=producer, partition=partition, related=related
-        )
+            cause=cause, now=consumed.at, registry=registry, producer=producer, partition=partition, related=related,
+            batch=jobs,
+        )  # fmt: skip
         if job is None and type(event) not in ON_UNKNOWN_JOB:
             text = f"Expected {type(event).__name__} of a job that was submitted, but {event.job_id} is not known."
             events.append(dead_letter(consumed, _unknown(consumed, text, event.job_id), producer))

@@ -6,6 +6,7 @@ own errors: a payload that a handler cannot digest says nothing of either.
 Source: Nygard, "Release It!" (2007), circuit breaker; Azure Architecture Center, "Circuit Breaker pattern" (half-open with probes).
 """
 
+from collections.abc import Container
 from typing import Final
 
 import msgspec
@@ -53,6 +54,12 @@ def of_runner(runner_id: str) -> str:
     return f"breaker:runner:{runner_id}"
 
 
+def is_gone(subject: str, runners: Container[str]) -> bool:
+    """Say whether a breaker is that of a runner which is none of these."""
+    prefix = of_runner("")
+    return subject.startswith(prefix) and subject.removeprefix(prefix) not in runners
+
+
 def succeeded(job_type: str, runner_id: str) -> tuple[tuple[str, bool], ...]:
     """Return what a success says of whom."""
     return ((of_type(job_type), True), (of_runner(runner_id), True))
@@ -90,8 +97,10 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-def judge(breaker: BreakerChanged | None, counted: Counted, now: int, limits: Thresholds = THRESHOLDS) -> Change | None:
-    """Return what becomes of a breaker, or None if it stays; `breaker` is None while it is closed."""
+def judge(
+    breaker: BreakerChanged | None, counted: Counted, now: int, limits: Thresholds = THRESHOLDS, *, gone: bool = False
+) -> Change | None:
+    """Return what becomes of a breaker, or None if it stays; `breaker` is None while it is closed, `gone` says that nobody can be tried any more."""
     if breaker is None:
         total = counted.failures + counted.successes
         if counted.failures >= limits.failures and counted.failures >= limits.ratio * total:
@@ -103,6 +112,8 @@ def judge(breaker: BreakerChanged | None, counted: Counted, now: int, limits: Th
         return Change(
             state=HALF_OPEN, until=None, openings=breaker.openings, reason="Its time to rest is over: tries again."
         )
+    if gone:
+        return Change(state=CLOSED, until=None, openings=0, reason="The runner is gone: there is nobody to try.")
     if counted.failures:
         return _opened(breaker.openings, "The trial failed.", now, limits)
     if counted.successes >= limits.successes:

@@ -46,6 +46,8 @@ class Changes:
         self.open: list[tuple[int, int, str]] = []
         self.close: list[tuple[int, str]] = []
         self.children: list[tuple[str, str]] = []
+        self.standing: list[str] = []
+        """Parents that must not be cancelled with their children: another instance may have done so since they were read."""
         self.orphans: list[tuple[str, str]] = []
         """Children that concluded."""
         self.failed: list[tuple[int, int, str]] = []

@@ -43,7 +43,9 @@ def on_cancel_requested(job: Job | None, event: types.JobCancelRequested, contex
 def _children_cancelled(event: types.JobCancelRequested, context: Context) -> Iterator[types.JobCancelRequested]:
     if not event.tree:
         return
-    for child in context.related.children.get(event.job_id, ()):
+    known = context.related.children.get(event.job_id, ())
+    fresh = (job.job_id for job in context.batch.values() if job.parent and job.parent.job_id == event.job_id)
+    for child in sorted({*known, *(name for name in fresh if not context.batch[name].concluded)}):
         header = caused_header(context.cause, f"JobCancelRequested/{child}", 0, context.producer, context.now)
         yield types.JobCancelRequested(header=header, job_id=child, reason=event.reason, kill=event.kill, tree=True)
 

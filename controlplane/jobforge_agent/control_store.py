@@ -1,6 +1,6 @@
 """The part of the schedule store that holds what operators declared, and what follows jobs around: counts, families, failures."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +11,7 @@ from controlplane.events.codec import decode, encode
 from controlplane.events.controls import Controls
 from controlplane.events.types import LogPosition
 from controlplane.jobforge_agent.breakers import CLOSED, Counted
+from controlplane.jobforge_agent.changes import TOMBSTONE_SECONDS
 from controlplane.jobforge_agent.depths import QueueKey, depths_of
 from controlplane.log.producer import OutgoingRecord
 
@@ -192,6 +193,22 @@ class ControlStore:
                 pipe.smembers(self._key(f"children:{one}"))
             answers = await pipe.execute()
         return {one: tuple(sorted(child.decode() for child in found)) for one, found in zip(ids, answers, strict=True)}
+
+    async def cancel_trees(self, ids: Collection[str]) -> None:
+        """Let nobody accept children of these jobs any more who did not see that they are cancelled."""
+        if ids:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for one in ids:
+                    pipe.set(self._key(f"tree:{one}"), 1, ex=TOMBSTONE_SECONDS)
+                await pipe.execute()
+
+    async def cancelled_trees(self, ids: Collection[str]) -> frozenset[str]:
+        """Return those jobs whose children are cancelled with them."""
+        if not ids:
+            return frozenset()
+        names = sorted(ids)
+        found = await self._redis.mget([self._key(f"tree:{one}") for one in names])
+        return frozenset(name for name, mark in zip(names, found, strict=True) if mark is not None)
 
     async def open_jobs(self, partition: int, after: int, most: int) -> list[tuple[str, int]]:
         """Return unfinished jobs in the order of their submissions, each with its offset, those after one offset."""

@@ -3,6 +3,7 @@
 Each returns a `Decision`: the events to publish and the job as it then is. A refusal is an event, too.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -37,6 +38,10 @@ class Related(msgspec.Struct, frozen=True, kw_only=True):
     """Unfinished child jobs, by job that is to be cancelled with its tree."""
     parents: dict[str, Job] = {}
     """Jobs whose attempts submitted some of the jobs."""
+    cancelled_trees: frozenset[str] = frozenset()
+    """Of the parents, those that are being cancelled with their children, by whichever instance."""
+    standing: tuple[str, ...] = ()
+    """The other parents: what is decided holds while they stay so."""
     originals: dict[str, types.JobSubmitted] = {}
     """The submissions of concluded jobs whose work is to be done again."""
 
@@ -51,6 +56,13 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     producer: Producer
     partition: int
     related: Related = Related()
+    batch: Mapping[str, Job] = {}
+    """Jobs as the records before this one, of all partitions, made them."""
+
+    def tree_cancelled(self, job_id: str) -> bool:
+        """Say whether a job is cancelled with its children."""
+        job = self.batch.get(job_id) or self.related.parents.get(job_id)
+        return job_id in self.related.cancelled_trees or (job is not None and job.tree_cancelled)
 
 
 DEFAULT_RETRY: Final = types.RetryPolicy()
@@ -81,9 +93,9 @@ def on_submitted(job: Job | None, event: types.JobSubmitted, context: Context) -
         header=caused_header(context.cause, "JobAccepted", 0, context.producer, context.now),
         job_id=event.job_id, job_type=event.job_type, pool=event.pool, priority=event.priority, not_before=event.not_before,
     )  # fmt: skip
-    parent = context.related.parents.get(event.parent.job_id) if event.parent else None
-    if parent is not None and parent.tree_cancelled:
-        rest = cancelled(fresh, f"Its parent {parent.job_id} was cancelled with its children.", context)
+    # Whoever asks for a cancelled child to be done again knows what became of its parent.
+    if event.parent and not event.retry_of and context.tree_cancelled(event.parent.job_id):
+        rest = cancelled(fresh, f"Its parent {event.parent.job_id} was cancelled with its children.", context)
         return Decision(job=rest.job and _replace(rest.job, tree_cancelled=True), events=(accepted, *rest.events))
     return Decision(job=fresh, events=(accepted,))
 
@@ -100,7 +112,7 @@ def new_job(event: types.JobSubmitted, context: Context) -> Job:
         correlation_id=event.header.correlation_id, tenant=event.header.tenant, actor=event.header.actor,
         job_type=event.job_type, contract_major=event.contract_major, pool=event.pool, priority=event.priority,
         payload=event.payload, slots=event.slots or (capability.slots if capability else 1),
-        retry=event.retry or (capability.retry if capability else None) or DEFAULT_RETRY,
+        retry=_retries(event.retry, capability.retry if capability else None),
         attempt_timeout_micros=int(attempt_seconds * SECOND) if attempt_seconds else None,
         queue_timeout_micros=int(limits.queue_seconds * SECOND) if limits.queue_seconds else None,
         deadline=earliest(event.deadline, total), required_labels=event.required_labels,
@@ -112,9 +124,17 @@ def new_job(event: types.JobSubmitted, context: Context) -> Job:
     return queued(job, context.now)
 
 
+def _retries(asked: types.RetryPolicy | None, usual: types.RetryPolicy | None) -> types.RetryPolicy:
+    """Return the policy of a job: what its type's author forbids to repeat, nobody else allows."""
+    if asked is None or usual is None:
+        return asked or usual or DEFAULT_RETRY
+    return _replace(asked, never_retry=tuple(dict.fromkeys((*asked.never_retry, *usual.never_retry))))
+
+
 def queued(job: Job, now: int) -> Job:
     """Return the job in its ready queue."""
-    limit = now + job.queue_timeout_micros if job.queue_timeout_micros else None
+    first = job.attempt_number == 0
+    limit = now + job.queue_timeout_micros if job.queue_timeout_micros and first else None
     return _replace(
         job,
         phase=Phase.QUEUED,
@@ -246,11 +266,28 @@ def on_attempt_cancelled(job: Job, event: types.AttemptCancelled, context: Conte
         return _refused(job, event, context)
     if job.cancel_reason is not None:
         return cancelled(job, job.cancel_reason, context)
-    return on_lost(job, f"The runner gave the attempt up: {event.reason}", context)
+    return _lost(job, f"The runner gave the attempt up: {event.reason}", context)
 
 
 def on_lost(job: Job, reason: str, context: Context) -> Decision:
-    """End a lease without an observation: run the job elsewhere, unless too many runners were lost with it."""
+    """End a lease without an observation: run the job elsewhere, unless too many runners were lost with it.
+
+    The lease is taken back, too: a runner that returns has no room for what runs in vain.
+    """
+    decision = _lost(job, reason, context)
+    return _replace(decision, events=(_revoked(job, "attempt_lost", reason, context), *decision.events))
+
+
+def _revoked(job: Job, why: str, reason: str, context: Context) -> types.AttemptRevoked:
+    attempt_id = job.attempt_id or ""
+    return types.AttemptRevoked(
+        header=leased_header(context.cause, f"AttemptRevoked/{why}", attempt_id, context.producer, context.now),
+        job_id=job.job_id, attempt_id=attempt_id, attempt_number=job.attempt_number,
+        runner_id=job.runner_id or "", reason=reason,
+    )  # fmt: skip
+
+
+def _lost(job: Job, reason: str, context: Context) -> Decision:
     attempt_id = job.attempt_id or ""
     lost = types.AttemptLost(
         header=leased_header(context.cause, "AttemptLost", attempt_id, context.producer, context.now),
@@ -283,9 +320,11 @@ def on_due(job: Job, context: Context) -> Decision:
     now = Instant(job.due_at)  # What follows then follows from the job alone: decided again it has the same bytes.
     context = _replace(context, now=now)
     if job.deadline is not None and job.deadline <= now:
-        return _timed_out(
-            job, "job_timed_out", "Expected the job to conclude before its deadline, but it did not.", context
-        )
+        text = "Expected the job to conclude before its deadline, but it did not."
+        rest = _timed_out(job, "job_timed_out", text, context)
+        # What still runs is in nobody's interest, and its slot is given to the next.
+        freed = (_revoked(job, "job_timed_out", text, context),) if job.leased else ()
+        return _replace(rest, events=(*freed, *rest.events))
     if job.phase is Phase.QUEUED:
         return _timed_out(job, "queue_timed_out", "Expected a runner to take the job in time, but none did.", context)
     if job.phase in WAITING:
@@ -294,11 +333,7 @@ def on_due(job: Job, context: Context) -> Decision:
         "attempt_timed_out", f"Expected the attempt to end within {(job.attempt_timeout_micros or 0) / SECOND:g} s, but it did not.",
         error_id=name_based_id(f"{job.attempt_id}/timed_out"),
     )  # fmt: skip
-    revoked = types.AttemptRevoked(
-        header=leased_header(context.cause, "AttemptRevoked", job.attempt_id or "", context.producer, now),
-        job_id=job.job_id, attempt_id=job.attempt_id or "", attempt_number=job.attempt_number,
-        runner_id=job.runner_id or "", reason=error.message,
-    )  # fmt: skip
+    revoked = _revoked(job, error.code, error.message, context)
     if job.cancel_reason is not None:  # Its runner was asked to stop it, and did not: it is over all the same.
         rest = cancelled(job, job.cancel_reason, context)
         return Decision(job=rest.job, events=(revoked, *rest.events))

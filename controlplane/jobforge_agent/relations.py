@@ -6,6 +6,7 @@ from typing import Final
 
 from controlplane.events import types
 from controlplane.events.catalog import SUBMISSIONS
+from controlplane.events.header import concerns
 from controlplane.events.types import LogPosition
 from controlplane.jobforge_agent import recovery
 from controlplane.jobforge_agent.batch import Consumed
@@ -38,19 +39,27 @@ class Relations:
             for consumed in batch:
                 event = consumed.event
                 match event:
-                    case types.JobSubmitted() if event.parent is not None and event.job_id not in known:
+                    case types.JobSubmitted() if event.parent and not event.retry_of and event.job_id not in known:
                         parents.append(event.parent.job_id)
                     case types.JobCancelRequested() if event.tree:
-                        trees.append(event.job_id)
+                        job = known.get(event.job_id)
+                        if job is not None and concerns(event.header.tenant, job.tenant):
+                            trees.append(event.job_id)
                     case types.JobRetryRequested():
                         place = submission_of(known.get(event.job_id), event)
                         if place is not None:
                             retries[event.job_id] = place
         if not (trees or parents or retries):
             return NOTHING
+        # First, so that no other instance accepts a child that is missed here.
+        await self._store.controls.cancel_trees(trees)
+        asked = frozenset(parents)
+        cancelled = await self._store.controls.cancelled_trees(asked)
         return Related(
             children=await self._store.controls.children(trees) if trees else {},
-            parents=await self._store.jobs(parents) if parents else {},
+            parents=await self._store.jobs(sorted(asked)) if asked else {},
+            cancelled_trees=cancelled,
+            standing=tuple(sorted(asked - cancelled)),
             originals=await self.originals(retries),
         )
 

@@ -18,7 +18,7 @@ from controlplane.events.identity import random_id
 from controlplane.events.types import AdmissionChanged, BreakerChanged, EventHeader, ScheduleDeclared
 from controlplane.jobforge_agent import schedules
 from controlplane.jobforge_agent.agent import Agent
-from controlplane.jobforge_agent.breakers import OPEN, THRESHOLDS, Counted, Thresholds, judge, outdated
+from controlplane.jobforge_agent.breakers import OPEN, THRESHOLDS, Counted, Thresholds, is_gone, judge, outdated
 from controlplane.jobforge_agent.bulk import Bulks
 from controlplane.jobforge_agent.control_store import UNREAD
 from controlplane.jobforge_agent.gauges import breakers_of, slots_of
@@ -144,7 +144,8 @@ class Upkeep:
             if breaker is None and outdated(counted, now, self._thresholds):
                 await self._store.controls.forget_counts(subject)
                 continue
-            change = judge(breaker, counted, now, self._thresholds)
+            gone = is_gone(subject, self._agent.notes.registry.runners)
+            change = judge(breaker, counted, now, self._thresholds, gone=gone)
             if change is None:
                 continue
             event = BreakerChanged(

@@ -114,9 +114,13 @@ class Checks:
     def _alerts_left(self) -> list[str]:
         """Return the alerts that say what is not so, once the store answers and instances live."""
         controls: dict[str, Any] = {}
+        said: set[str] = set()
         for _, event in self.events(CONTROLS.name):
             if isinstance(event, types.BreakerChanged | types.AdmissionChanged):
-                controls[event.subject] = event
+                # Read as the alerts are: what a store that went back repeats is no news.
+                if event.header.event_id not in said:
+                    controls[event.subject] = event
+                said.add(event.header.event_id)
         opened = {
             subject for subject, event in controls.items()
             if (event.state == OPEN if isinstance(event, types.BreakerChanged) else not event.open)

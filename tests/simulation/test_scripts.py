@@ -137,6 +137,24 @@ class Scripts(RuleBasedStateMachine):
         expected = {"epoch": "fenced", "moment": "late"}.get(kind, "lost")
         assert self.commit([(None, job(999, 5, 1, None))], owned, before, before + 1) == expected
 
+    @rule()
+    def submit_a_child_while_its_parent_is_cancelled(self) -> None:
+        """Who read that the parent stands decides again."""
+        self.numbers += 1
+        parent = f"parent{self.numbers}"
+        changes = Changes()
+        changes.standing.append(parent)
+
+        async def committed() -> str:
+            self.owned.seen_at = await self.store.now()
+            return await self.store.commit(changes, owned={0: self.owned})
+
+        assert self.do(self.store.controls.cancelled_trees([parent])) == frozenset()
+        assert self.do(committed()) == "ok"
+        self.do(self.store.controls.cancel_trees([parent]))
+        assert self.do(committed()) == "conflict"
+        assert self.do(self.store.controls.cancelled_trees([parent, "other"])) == {parent}
+
     @rule(late=st.booleans(), fenced=st.booleans())
     def touch(self, late: bool, fenced: bool) -> None:
         """Whoever hears of the store in time, and owns what it thinks that it does, goes on trusting it."""

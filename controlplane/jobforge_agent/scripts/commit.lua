@@ -1,13 +1,13 @@
 -- Store what was decided from one batch, all or nothing.
 --
 -- KEYS[1]: any key of the namespace, so that a cluster finds the slot.  ARGV[1]: prefix of all keys.
--- ARGV[2]: MessagePack of { owned, trusted, expect, places, guards, jobs, waited, ready, unready, due, undue, release, lease, open, close, children, orphans,
+-- ARGV[2]: MessagePack of { owned, trusted, expect, places, guards, jobs, waited, ready, unready, due, undue, release, lease, open, close, standing, children, orphans,
 -- failed, settled, observed, outbox }; bytes are further arguments, named by their number (the library reads text, not binary).
 -- `owned` is { { partition, epoch, revision, seen at or 0 }, ... }: every commit of an owner makes the revision one higher, so a store that went back
 -- in time has a lower one than its owner knows. One that was stopped since before that time knows no other: it was fenced where the store has forgotten it.
 -- So whoever did not see the store for `trusted` microseconds of its clock is told, and compares it with the log first.
 -- Returns "ok", "fenced" (another owner has the partition), "lost" (the store is not where its owner left it), "late", "conflict"
--- (a router leased one of the jobs since it was read: read again, decide again), or "stale" (a guarded value is another by now).
+-- (a router leased one of the jobs since it was read, or a parent was cancelled with its children: read again, decide again), or "stale" (a guarded value is another by now).
 local prefix, batch = ARGV[1], cmsgpack.unpack(ARGV[2])
 
 for _, owned in ipairs(batch.owned) do
@@ -34,6 +34,11 @@ for _, position in ipairs(batch.expect) do
 end
 for _, entry in ipairs(batch.waited) do
   if not redis.call('ZSCORE', prefix .. 'ready:' .. entry[1], entry[2]) then
+    return 'conflict'
+  end
+end
+for _, parent in ipairs(batch.standing) do
+  if redis.call('EXISTS', prefix .. 'tree:' .. parent) == 1 then
     return 'conflict'
   end
 end

@@ -45,6 +45,15 @@ def test_every_option_reaches_the_event() -> None:
     assert decode(encode(event)) == event
 
 
+def test_what_a_policy_leaves_open_is_that_of_the_job_type() -> None:
+    request = JobRequest.model_validate({"job_type": "image.thumbnail", "retry": {"max_backoff_seconds": 300}})
+    usual = RetryPolicy(max_attempts=7, initial_backoff_seconds=30.0, never_retry=(Category.EXECUTION,))
+    event = job_submitted(request, job_id="j1", payload=Content(), header=submitted().header, usual=usual)
+    assert event.retry == RetryPolicy(
+        max_attempts=7, initial_backoff_seconds=30.0, max_backoff_seconds=300.0, never_retry=(Category.EXECUTION,)
+    )
+
+
 def test_options_are_the_fields_of_a_request() -> None:
     said_elsewhere = {"job_type", "payload", "job_id", "correlation_id", "tenant", "secret"}
     assert JobRequest.model_fields.keys() - said_elsewhere == JobOptions.__optional_keys__

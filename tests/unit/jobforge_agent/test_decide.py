@@ -197,7 +197,13 @@ def test_leases_are_lost_apart_from_failures_and_not_for_ever() -> None:
             ["AttemptRevoked", "JobCancelled", "TruthAsserted"],
             Phase.CANCELLED,
         ),
-        (job(Phase.RUNNING, due_at=NOW, deadline=NOW), NOW, ["JobFailed", "TruthAsserted"], Phase.FAILED),
+        (
+            job(Phase.RUNNING, due_at=NOW, deadline=NOW),
+            NOW,
+            ["AttemptRevoked", "JobFailed", "TruthAsserted"],
+            Phase.FAILED,
+        ),
+        (job(Phase.QUEUED, due_at=NOW, deadline=NOW), NOW, ["JobFailed", "TruthAsserted"], Phase.FAILED),
     ],
 )
 def test_what_follows_from_time(before: Job, now: int, published: list[str], after: Phase) -> None:
@@ -205,6 +211,33 @@ def test_what_follows_from_time(before: Job, now: int, published: list[str], aft
     assert names(decision) == published
     assert decision.job is not None
     assert decision.job.phase is after
+
+
+def test_a_silent_runner_that_returns_is_told_to_stop_what_was_taken_from_it() -> None:
+    decision = on_lost(job(Phase.RUNNING), "silent", context())
+    assert names(decision) == ["AttemptRevoked", "AttemptLost", "JobRetryScheduled"]
+
+
+def test_the_limit_on_waiting_is_for_the_first_runner() -> None:
+    first = job(Phase.DELAYED, due_at=NOW, queue_timeout_micros=2 * SECOND)
+    later = msgspec.structs.replace(first, phase=Phase.RETRYING, attempt_number=1, failures=1)
+    for waiting, due in ((first, NOW + 2 * SECOND), (later, None)):
+        decision = on_due(waiting, context())
+        assert decision.job is not None
+        assert (decision.job.phase, decision.job.due_at) == (Phase.QUEUED, due)
+
+
+def test_nobody_allows_what_the_author_of_a_job_type_forbids_to_repeat() -> None:
+    retry = types.RetryPolicy(max_attempts=7, never_retry=(types.Category.EXECUTION,))
+    capability = msgspec.structs.replace(RUNNER.capabilities[0], retry=retry)
+    registry = Registry({"r1": msgspec.structs.replace(RUNNER, capabilities=(capability,))})
+    asked = types.RetryPolicy(max_attempts=2, never_retry=(types.Category.TIMEOUT,))
+    for given, attempts, never in (
+        (None, 7, {types.Category.EXECUTION}), (asked, 2, {types.Category.EXECUTION, types.Category.TIMEOUT}),
+    ):  # fmt: skip
+        decision = on_submitted(None, submission(retry=given), msgspec.structs.replace(context(0), registry=registry))
+        assert decision.job is not None
+        assert (decision.job.retry.max_attempts, set(decision.job.retry.never_retry)) == (attempts, never)
 
 
 def test_concluded_jobs_stay_concluded() -> None:
