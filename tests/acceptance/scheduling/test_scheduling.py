@@ -175,6 +175,13 @@ def test_attempts_jobs_and_queues_end_when_their_time_is_over(client: Client) ->
     assert codes == ["attempt_timed_out", "job_timed_out", "job_timed_out"]
 
 
+def test_what_is_over_makes_room_for_the_next_job(client: Client) -> None:
+    over = client.submit("s.nap", {"seconds": 60}, pool="narrow", timeouts={"total_seconds": 1})
+    following = client.submit("s.nap", {}, pool="narrow", timeouts={"attempt_seconds": 20}, retry={"max_attempts": 1})
+    assert following.result(WAIT_SECONDS) == {"attempt": 1}
+    assert over.wait(WAIT_SECONDS).phase == "FAILED"
+
+
 # Failures
 
 
