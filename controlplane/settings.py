@@ -101,6 +101,7 @@ class Settings(BaseSettings):
     truthcore_archive_days: float | None = Field(
         None,
         gt=0,
+        le=36_500,
         description="Detail (progress, log lines, heartbeats) so old leaves TruthCore's database for Parquet beside it; none: only `controlplane archive` does it.",
     )
     truthcore_database: Path | None = Field(None, description="DuckDB file; none: truthcore.duckdb in the data folder.")

@@ -139,6 +139,8 @@ def rebuild(
             as_json=as_json,
             code=2,
         )
+    if not file.exists() and (shards := sorted(file.parent.glob(f"{file.stem}*-of-*{file.suffix}"))):
+        fail(f"Expected a TruthCore of the whole log, but {shards[0]} is of one in shards.", as_json=as_json, code=2)
     if not file.parent.is_dir():
         fail(f"Expected TruthCore's folder, but there is no {file.parent}.", as_json=as_json, code=2)
     try:

@@ -225,11 +225,11 @@ class Child:
                 self._enter(Phase.STARTING)
 
     def _spawn(self) -> subprocess.Popen[bytes] | None:
-        rotate_log(self.spec.log_file)
-        with self._changed, self.spec.log_file.open("ab") as log:
-            if not self._wanted:
-                return None
-            try:
+        try:
+            rotate_log(self.spec.log_file)
+            with self._changed, self.spec.log_file.open("ab") as log:
+                if not self._wanted:
+                    return None
                 process = subprocess.Popen(
                     self.spec.argv,
                     env=dict(self.spec.environment),
@@ -240,11 +240,12 @@ class Child:
                     # Ctrl-C at the terminal is for the supervisor alone: it stops its children in order.
                     start_new_session=True,
                 )
-            except OSError as error:
+                self._process = process
+        except OSError as error:
+            with self._changed:
                 self._found = f"it cannot be run: {error}"
                 self._exit_code = 127
-                return None
-            self._process = process
+            return None
         self._born(process.pid)
         return process
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 import os
 import sys
 import tempfile
@@ -45,6 +46,7 @@ KAFKA_STOP_WITHIN_SECONDS: Final = 20.0
 VALKEY_READY_WITHIN_SECONDS: Final = 60.0  # It answers only when it has read its file.
 
 _Part = TypeVar("_Part")
+logger = logging.getLogger(__name__)
 
 
 class Server:
@@ -211,9 +213,12 @@ class EmbeddedStack:
         try:
             self.supervisor.stop()
         finally:
-            self._held.write(StackRecord(ports=self._record_now.ports))
-            self._held.release()
-            self._held = self._kafka = self._valkey = self._cluster = self._valkey_node = None
+            held, self._held = self._held, None
+            try:
+                held.write(StackRecord(ports=self._record_now.ports))
+            finally:
+                held.release()
+            self._kafka = self._valkey = self._cluster = self._valkey_node = None
 
     def renew_certificates(self, *, within_days: int = RENEW_WITHIN_DAYS) -> tuple[str, ...]:
         """Renew what ends within so many days and return whose it was; services look at their files, the broker is told.
@@ -315,7 +320,10 @@ class EmbeddedStack:
                 return
             children = {name: mark(pid) for name, pid in self.supervisor.pids().items()}
             self._record_now = msgspec.structs.replace(self._record_now, children=children)
-            self._held.write(self._record_now)
+            try:
+                self._held.write(self._record_now)
+            except OSError as error:  # A full disk: whoever crashed of it has to come back all the same.
+                logger.warning("Expected to write %s, but: %s. The next change is written.", self._held.folder, error)
 
 
 def _running(part: _Part | None, name: str) -> _Part:

@@ -102,7 +102,11 @@ def _next_records(cursor: Cursor, place: Place) -> Sequence[Row]:
     tail = f'ORDER BY {first}known_at, partition, "offset" LIMIT {RECORDS_AT_ONCE}'
     # A record of which a part was told comes first; those of its partition behind it wait for their turn.
     some = rows(cursor, query, tail=tail)
-    return some if place.within is None else some[:1]
+    if place.within is None:
+        return some
+    partition = place.within[0]
+    # A replica that has not read that record yet has nothing to tell before it.
+    return [one for one in some[:1] if (one["partition"], one["offset"]) == (partition, place.vector[partition])]
 
 
 def _touched(cursor: Cursor, steps: Sequence[Row]) -> dict[tuple[int, int], list[Pair] | None]:

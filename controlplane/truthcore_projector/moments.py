@@ -104,4 +104,8 @@ def _before(ends: Mapping[int, int]) -> str:
 
 def naive(moment: datetime) -> datetime:
     """Return a time as the tables hold it: UTC, without saying so."""
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).replace(tzinfo=None)
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    try:
+        return aware.astimezone(UTC).replace(tzinfo=None)
+    except OverflowError:  # Within a day of the first or the last that there is: nothing was before or will be after.
+        return datetime.min if moment.year == 1 else datetime.max  # noqa: DTZ901 -- as the tables hold it

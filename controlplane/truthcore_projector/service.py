@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import ssl
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ ASKED_BY = (Service.GATEWAY, Service.TRUTHCORE, Service.AUDITOR, ADMIN)
 logger = logging.getLogger(__name__)
 
 
-async def patient_topics(connection: LogConnection, settings: Settings) -> dict[str, int]:
+async def _patient_topics(connection: LogConnection, settings: Settings) -> dict[str, int]:
     """Return the topics' partitions once the log answers."""
     while True:
         try:
@@ -44,6 +45,17 @@ async def patient_topics(connection: LogConnection, settings: Settings) -> dict[
         except LogUnavailable as error:
             logger.warning("TruthCore waits for the log: %s", error)
             await asyncio.sleep(AGAIN_SECONDS)
+
+
+async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, dict[str, int]]) -> dict[str, int] | None:
+    """Return what the work returns; None when told to stop first."""
+    working, told = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if not working.done():
+        working.cancel()
+    await asyncio.gather(working, told, return_exceptions=True)
+    return None if working.cancelled() else working.result()
 
 
 async def serve(settings: Settings) -> None:
@@ -55,7 +67,9 @@ async def serve(settings: Settings) -> None:
     connection = LogConnection.from_settings(settings)
     file = settings.truthcore_database or settings.data_dir / "truthcore.duckdb"
     file.parent.mkdir(parents=True, exist_ok=True)
-    counts = await patient_topics(connection, settings)
+    counts = await _unless_stopped(stop, _patient_topics(connection, settings))
+    if counts is None:
+        return
     while await _answer(settings, connection, file, counts, stop):
         logger.info("Switches to the projection that was folded beside this one.")
 
@@ -120,8 +134,10 @@ async def _answer(
         results = await asyncio.gather(*tasks, return_exceptions=True)
     projector.close()
     store.close()
-    if isinstance(results[0], Exception):
-        raise results[0]
+    for result in results:
+        # Whichever ended the others is told, and whoever started this process starts it again.
+        if isinstance(result, Exception):
+            raise result
     return again
 
 

@@ -139,6 +139,19 @@ def test_a_growing_log_is_told_without_gap_or_repetition() -> None:
     }
 
 
+def test_in_the_middle_of_a_record_nobody_goes_on_who_has_not_read_it() -> None:
+    world = World(9, 60)
+    with cursor_of(world) as cursor:
+        place = next(one.place for one in whole(cursor, 1) if one.place.within is not None)
+    assert place.within is not None
+    partition, offset = place.within[0], place.vector[place.within[0]]
+    world.records = [
+        one for one in world.records if one.topic == TRUTH and (one.partition != partition or one.offset < offset)
+    ]
+    with cursor_of(world) as behind:
+        assert told(behind, place, ALL, 50) == [Told(place=place)]
+
+
 def is_silent(record: naive.Record, world: World) -> bool:
     """Say whether an assertion may change nothing: it was retracted or replaced before, or repeats what its source said."""
     same = [one for one in truth_log(world) if one.partition == record.partition and one.offset < record.offset]
