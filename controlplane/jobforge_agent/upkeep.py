@@ -13,14 +13,16 @@ import msgspec
 import redis
 
 from controlplane.api.cron import ScheduleInvalid
+from controlplane.events.catalog import SUBMISSIONS
+from controlplane.events.controls import Controls
 from controlplane.events.header import Cause, outside_header
-from controlplane.events.identity import random_id
+from controlplane.events.identity import partition_of, random_id
 from controlplane.events.types import AdmissionChanged, BreakerChanged, EventHeader, ScheduleDeclared
 from controlplane.jobforge_agent import schedules
 from controlplane.jobforge_agent.agent import Agent
 from controlplane.jobforge_agent.breakers import OPEN, THRESHOLDS, Counted, Thresholds, judge, outdated
 from controlplane.jobforge_agent.bulk import Bulks
-from controlplane.jobforge_agent.control_store import UNREAD
+from controlplane.jobforge_agent.control_store import UNREAD, Place
 from controlplane.jobforge_agent.gauges import breakers_of, slots_of
 from controlplane.jobforge_agent.moments import Now, elapsed, wall_clock
 from controlplane.jobforge_agent.store import Store
@@ -60,6 +62,8 @@ class Upkeep:
         self._thresholds = thresholds
         self._now = now
         self._measured_at = 0.0
+        self._bounds: dict[str, int] = {}
+        """Of jobs that the store does not know: up to where their partition has to be decided, so that it would."""
         self.bulks = Bulks(agent, store, producer, partitions=partitions)
 
     async def run(self) -> None:
@@ -101,12 +105,10 @@ class Upkeep:
 
     async def fire_schedules(self) -> None:
         """Submit the jobs of schedules whose time has come."""
-        controls, now = self._agent.notes.controls.now, self._now()
-        waiting = {one.subject: one for one in controls.schedules.values() if not one.paused}
-        guards = await self._store.controls.guards(list(waiting))
-        for subject, schedule in waiting.items():
-            last = guards[subject]
-            if last.endswith(UNREAD):
+        controls, found = await self._waiting()
+        now = self._now()
+        for schedule, last, place in found:
+            if last.endswith(UNREAD) or place is None:
                 continue  # What was decided of a time is counted once it is on the log: until then, a store that is lost takes it along.
             try:
                 came = schedules.due(schedule, int(last), now) if last else None
@@ -114,24 +116,61 @@ class Upkeep:
                 logger.debug("Schedule %s never fires: %s", schedule.schedule_id, error)
                 continue
             if came is not None:
-                await self._fire(schedule, came, last)
+                before = None if schedule.overlap else controls.last_job.get(schedule.schedule_id)
+                await self._fire(schedule, came, last, place, before)
 
-    async def _fire(self, schedule: ScheduleDeclared, came: schedules.Due, last: str) -> None:
-        before = self._agent.notes.controls.now.fired.get(schedule.schedule_id)
-        running = False
-        if before is not None and before.job_id is not None and not schedule.overlap:
-            known = await self._store.jobs([before.job_id])
-            running = any(not job.concluded for job in known.values())
+    async def _waiting(self) -> tuple[Controls, list[tuple[ScheduleDeclared, str, Place | None]]]:
+        """Return the controls and the schedules that do not rest, each with the guard of its last time and its place: all of one moment.
+
+        Else a guard could say that a time was dealt with whose job the controls do not name yet.
+        """
+        live = self._agent.notes.controls
+        while True:
+            controls, version = live.now, live.version
+            waiting = {one.subject: one for one in controls.schedules.values() if not one.paused}
+            found = await self._store.controls.declared({subject: subject for subject in waiting})
+            await self._agent.notes.refresh_controls()
+            if live.version == version:
+                return controls, [(waiting[subject], *one) for subject, one in found.items()]
+
+    async def _fire(
+        self, schedule: ScheduleDeclared, came: schedules.Due, last: str, place: Place, before: str | None
+    ) -> None:
+        """Deal with a time; `before` is the job that has to be concluded before there may be another one."""
+        running = before is not None and not came.too_late and await self._runs(before)
+        if running is None:
+            return  # It is dealt with once this is known.
         header = schedule.header
-        place = await self._agent.notes.place_of(schedule.subject)
-        if place is None:
-            return
         cause = Cause(
             position=place.position, correlation_id=schedule.schedule_id, tenant=header.tenant, actor=header.actor
         )
         events = schedules.fired(schedule, came, cause, self._producer.identity, running=running)
-        if await self._agent.decide_once(events, (schedule.subject, last, f"{came.at}{UNREAD}")) and came.missed:
-            logger.warning("Schedule %s left %d missed times out.", schedule.schedule_id, came.missed)
+        missed = came.missed + came.too_late
+        if await self._agent.decide_once(events, (schedule.subject, last, f"{came.at}{UNREAD}")) and missed:
+            least = "at least " if came.missed >= schedules.MISSED_COUNTED else ""
+            logger.warning("Schedule %s left %s%d missed times out.", schedule.schedule_id, least, missed)
+
+    async def _runs(self, job_id: str) -> bool | None:
+        """Say whether a job that was submitted is not concluded; None while that is not known.
+
+        A job that the store does not know concluded long ago, or it was not decided yet. Which of the two is known once everything is decided that
+        was on the log when its submission was in no outbox.
+        """
+        partition = partition_of(job_id.encode(), self._partitions)
+        place = (SUBMISSIONS.name, partition)
+        bound = self._bounds.get(job_id)
+        decided = bound is not None and ((await self._store.positions([place]))[place] or 0) >= bound
+        if known := await self._store.jobs([job_id]):
+            self._bounds.pop(job_id, None)
+            return not known[job_id].concluded
+        if decided:
+            del self._bounds[job_id]
+            return False
+        if bound is None:
+            if await self._store.is_unpublished(SUBMISSIONS.name, job_id.encode()):
+                return True
+            self._bounds[job_id] = await self._agent.relations.submissions_so_far(partition)
+        return None
 
     # Breakers
 

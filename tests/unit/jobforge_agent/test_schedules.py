@@ -11,6 +11,7 @@ import pytest
 from controlplane.api.cron import times, times_before
 from controlplane.events import types
 from controlplane.events.catalog import Service
+from controlplane.events.controls import Controls
 from controlplane.events.header import Cause, outside_header
 from controlplane.events.identity import Instant
 from controlplane.events.types import LogPosition
@@ -92,3 +93,25 @@ def test_the_last_time_before_a_moment_is_the_same_from_either_side(zone: str, c
         last = max((one for one in there if one <= now), default=None)
         if last is not None:
             assert int(next(times_before(cron, zone, now + 1)).timestamp()) * SECOND == last
+
+
+def test_the_last_job_of_a_schedule_is_known_however_many_times_were_left_out_since() -> None:
+    def came(number: int, job_id: str | None) -> types.ScheduleFired:
+        header = outside_header("ScheduleFired", f"f{number}", IDENTITY, Instant(number), correlation_id="c")
+        return types.ScheduleFired(
+            header=header,
+            subject="schedule:x",
+            schedule_id="x",
+            due_at=number,
+            job_id=job_id,
+            reason="" if job_id else "why",
+        )
+
+    controls = Controls([scheduled(), came(1, "first"), came(2, None), came(3, None)])
+    assert (controls.last_job["x"], controls.fired["x"].due_at) == ("first", 3)
+    controls.take(came(4, "second"))
+    assert controls.last_job["x"] == "second"
+    header = outside_header("ScheduleRemoved", "r", IDENTITY, Instant(5), correlation_id="c")
+    controls.take(types.ScheduleRemoved(header=header, subject="schedule:x", schedule_id="x"))
+    assert not controls.last_job
+    assert not controls.fired
