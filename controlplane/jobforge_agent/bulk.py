@@ -95,7 +95,7 @@ class Bulks:
         for bulk in done:
             subject = bulk.command.subject
             names = [f"BulkRequested/{subject}", *(f"BulkApplied/{subject}/{number}" for number in bulk.applied)]
-            guards = [*(_guard(bulk, number) for number in bulk.applied)]
+            guards = [f"place/{subject}", *(_guard(bulk, number) for number in bulk.applied)]
             await self._store.controls.forget(names, guards=guards)
 
     async def _step(self, bulk: Bulk, partition: int) -> bool:

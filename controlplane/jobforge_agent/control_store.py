@@ -67,7 +67,7 @@ def noted(event: Any, position: LogPosition, at: int) -> Noted:
             return Noted(fields={name: encode(event)}, guards=guards)
         case types.ScheduleRemoved():
             fields = {f"ScheduleDeclared/{subject}": b"", f"ScheduleFired/{subject}": b"", f"{LAST_JOB}/{subject}": b""}
-            return Noted(fields=fields, guards=(Guard(subject, ""),))
+            return Noted(fields=fields, guards=(Guard(subject, ""), Guard(f"place/{subject}", "")))
         case types.ScheduleFired():
             fields = {name: encode(event)}
             if event.job_id is not None:
@@ -221,13 +221,16 @@ class ControlStore:
     async def forget_failures(self, partition: int, after: int, most: int) -> int:
         """Forget some of the failures whose jobs are no longer remembered; returns after which offset to go on, -1 at the end."""
         found = await self.failed_jobs(partition, after, most)
-        if not found:
-            return -1
-        kept = await self._redis.mget([self._key(f"job:{name}") for name, _ in found])
-        gone = [name for (name, _), job in zip(found, kept, strict=True) if job is None]
-        if gone:
-            await self._redis.zrem(self._key(f"failed:{partition}"), *gone)
-        return found[-1][1]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name, _ in found:
+                pipe.exists(self._key(f"job:{name}"))
+            kept = await pipe.execute() if found else []
+            for (_, offset), known in zip(found, kept, strict=True):
+                if not known:  # By its place: a job of that name that came and failed since has another one.
+                    pipe.zremrangebyscore(self._key(f"failed:{partition}"), offset, offset)
+            if not all(kept):
+                await pipe.execute()
+        return found[-1][1] if len(found) == most else -1
 
     async def in_flight(self, partitions: Iterable[int]) -> int:
         """Return how many jobs are accepted and not concluded."""

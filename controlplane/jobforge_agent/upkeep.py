@@ -33,6 +33,10 @@ REOPEN_BELOW: Final = 0.9
 """Submissions are admitted again when so large a part of the limit is in flight: not at the limit, or it would flutter."""
 
 MEASURE_EVERY_SECONDS: Final = 1.0
+FORGET_EVERY_SECONDS: Final = 60.0
+FAILURES_AT_ONCE: Final = 200
+"""So many of them are looked at in one look: all of a million within 21 minutes."""
+
 TOLD_BY_OWNER_OF: Final = 0
 """Of this job partition there is one owner."""
 
@@ -62,6 +66,9 @@ class Upkeep:
         self._thresholds = thresholds
         self._now = now
         self._measured_at = 0.0
+        self._forgets_after = 0.0
+        self._forgetting: dict[int, int] = {}
+        """Partitions of which failures are still to be looked at, each with the offset after which to go on."""
         self._bounds: dict[str, int] = {}
         """Of jobs that the store does not know: up to where their partition has to be decided, so that it would."""
         self.bulks = Bulks(agent, store, producer, partitions=partitions)
@@ -84,6 +91,7 @@ class Upkeep:
         await self._agent.notes.refresh_controls()
         looks: tuple[Callable[[], Awaitable[None]], ...] = (
             self.measure, self.fire_schedules, self.judge_breakers, self.admit, self.bulks.apply, self.bulks.forget,
+            self.forget_failures,
         )  # fmt: skip
         for look in looks:
             await look()
@@ -221,6 +229,20 @@ class Upkeep:
         known = before.header.event_id if before is not None else ""
         alert = self._agent.alerts.event("admission_closed", "admission", reason, raised=was_open)
         await self._agent.decide_once([event, alert], ("admission", known, event.header.event_id))
+
+    # Failures
+
+    async def forget_failures(self) -> None:
+        """Forget failed jobs that are no longer remembered, so that nobody can ask for their work again: some at each look, all of ours in turn."""
+        if not self._forgetting and elapsed() >= self._forgets_after:
+            self._forgets_after = elapsed() + FORGET_EVERY_SECONDS
+            self._forgetting = dict.fromkeys(self._agent.partitions, -1)
+        if not self._forgetting:
+            return
+        partition, after = self._forgetting.popitem()
+        after = await self._store.controls.forget_failures(partition, after, FAILURES_AT_ONCE)
+        if after >= 0:
+            self._forgetting[partition] = after
 
     def _header(self, name: str, subject: str) -> EventHeader:
         """Return the header of what no single record caused."""

@@ -1,4 +1,4 @@
-"""What an instance does beside deciding records, each against a real Valkey: schedules without overlap."""
+"""What an instance does beside deciding records, each against a real Valkey: schedules without overlap, and what is forgotten."""
 
 import asyncio
 import logging
@@ -14,6 +14,7 @@ from controlplane.events.catalog import SUBMISSIONS
 from controlplane.events.header import outside_header
 from controlplane.events.identity import Instant
 from controlplane.events.types import LogPosition
+from controlplane.jobforge_agent.bulk import Bulks
 from controlplane.jobforge_agent.changes import Changes
 from controlplane.jobforge_agent.control_store import LiveControls, noted
 from controlplane.jobforge_agent.state import SECOND, Job
@@ -198,3 +199,64 @@ def test_a_missed_time_is_warned_of(redis_url: str, caplog: pytest.LogCaptureFix
         assert "left 2 missed times out" in caplog.text
 
     play(redis_url, story, msgspec.structs.replace(DECLARED, catch_up_seconds=0.0))
+
+
+def test_nothing_is_left_of_a_schedule_that_was_removed_nor_of_a_bulk_command_that_was_applied(redis_url: str) -> None:
+    async def story(alone: Alone) -> None:
+        await alone.look_at(1)
+        header = outside_header("ScheduleRemoved", "r", IDENTITY, Instant(1), correlation_id="c")
+        await alone.note(types.ScheduleRemoved(header=header, subject=DECLARED.subject, schedule_id="nightly"))
+        command = types.BulkRequested(header=header, subject="bulk:b", bulk_id="b", action="cancel")
+        applied = types.BulkApplied(header=header, subject="bulk:b", bulk_id="b", partition=0, matched=0, refused=0)
+        await alone.note(command, applied)
+        found = await alone.store.controls.declared({"bulk:b/0": "bulk:b"})
+        assert found["bulk:b/0"][1] is not None
+        agent: Any = alone
+        producer: Any = None
+        bulks = Bulks(agent, alone.store, producer, partitions=1)
+        await bulks.forget()
+        await alone._refresh()
+        assert not await alone.store._redis.exists(alone.store._key("guards"))
+        assert await alone.store._redis.hkeys(alone.store._key("controls")) == [b"version"]
+        await bulks.apply()  # Nor is it applied again.
+
+    play(redis_url, story, DECLARED)
+
+
+def test_failed_jobs_are_forgotten_with_their_tombstones_a_page_at_each_look(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controlplane.jobforge_agent.upkeep.FAILURES_AT_ONCE", 3)
+    monkeypatch.setattr("controlplane.jobforge_agent.upkeep.FORGET_EVERY_SECONDS", 0.0)
+
+    async def story(alone: Alone) -> None:
+        alone.partitions = [0, 1]
+        failed = [
+            msgspec.structs.replace(
+                SUBMITTED, job_id=f"job{partition}-{offset}", partition=partition,
+                submission=LogPosition(topic=SUBMISSIONS.name, partition=partition, offset=offset),
+            ).tombstone(Phase.FAILED, None)
+            for partition in (0, 1) for offset in range(7)
+        ]  # fmt: skip
+        await alone.put(*failed)
+        kept = {"job0-0", "job0-5", "job1-6"}
+        for name in {job.job_id for job in failed} - kept:
+            await alone.store._redis.delete(alone.store._key(f"job:{name}"))
+        looks, left = 0, [14]
+        while left[-1] > len(kept):
+            await alone.upkeep.forget_failures()
+            looks += 1
+            left.append(sum([len(await alone.store.controls.failed_jobs(one, -1, 100)) for one in (0, 1)]))
+            assert left[-2] - left[-1] <= 3
+        assert looks <= 6
+        assert {name for one in (0, 1) for name, _ in await alone.store.controls.failed_jobs(one, -1, 100)} == kept
+
+    play(redis_url, story)
+
+
+def test_an_instance_without_partitions_forgets_nothing(redis_url: str) -> None:
+    async def story(alone: Alone) -> None:
+        alone.partitions = []
+        await alone.upkeep.forget_failures()
+
+    play(redis_url, story)
