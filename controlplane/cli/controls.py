@@ -117,7 +117,9 @@ def schedule_set(
     payload: Annotated[str, typer.Option(help="JSON, or @file with JSON, or @- for standard input.")] = "null",
     time_zone: Annotated[str, typer.Option(help="IANA name.")] = "UTC",
     overlap: Annotated[bool, typer.Option(help="Submit also while the job before is not concluded.")] = True,
-    catch_up: Annotated[float, typer.Option(min=0, help="Seconds; a time missed by more is left out.")] = 60.0,
+    catch_up: Annotated[
+        float, typer.Option(min=0, help="Seconds; a time missed by more, and by more than 5, is left out.")
+    ] = 60.0,
     priority: Annotated[int, typer.Option(min=0, max=9)] = 5,
     paused: Annotated[bool, typer.Option(help="Let it rest.")] = False,
     gateway: Gateway = None,

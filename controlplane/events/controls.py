@@ -44,6 +44,8 @@ class Controls:
         self.pauses: dict[str, types.PauseDeclared] = {}
         self.schedules: dict[str, types.ScheduleDeclared] = {}
         self.fired: dict[str, types.ScheduleFired] = {}
+        self.last_job: dict[str, str] = {}
+        """The job that each schedule submitted last: a time that was left out since does not hide it."""
         self.breakers: dict[str, types.BreakerChanged] = {}
         self.bulks: dict[str, Bulk] = {}
         self.admission: types.AdmissionChanged | None = None
@@ -81,9 +83,12 @@ class Controls:
                 self.schedules[event.schedule_id] = event
             case types.ScheduleFired():
                 self.fired[event.schedule_id] = event
+                if event.job_id is not None:
+                    self.last_job[event.schedule_id] = event.job_id
             case _:
                 self.schedules.pop(event.schedule_id, None)
                 self.fired.pop(event.schedule_id, None)
+                self.last_job.pop(event.schedule_id, None)
 
     def _limit(self, event: types.LimitDeclared) -> None:
         if event.max_running is None and event.starts is None:

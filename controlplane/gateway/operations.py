@@ -63,7 +63,9 @@ class ScheduleRequest(Model):
     time_zone: str = Field("UTC", max_length=100, examples=["Europe/Berlin"])
     job: JobRequest
     overlap: YesNo = Field(True, description="Whether a job may be submitted while the one before is not concluded.")
-    catch_up_seconds: Number = Field(60.0, ge=0, le=604_800, description="A time missed by more than this is left out.")
+    catch_up_seconds: Number = Field(
+        60.0, ge=0, le=604_800, description="A time missed by more than this, and by more than 5 s, is left out."
+    )
     paused: YesNo = False
 
 

@@ -95,13 +95,14 @@ class Bulks:
         for bulk in done:
             subject = bulk.command.subject
             names = [f"BulkRequested/{subject}", *(f"BulkApplied/{subject}/{number}" for number in bulk.applied)]
-            await self._store.controls.forget(names, guards=[_guard(bulk, number) for number in bulk.applied])
+            guards = [f"place/{subject}", *(_guard(bulk, number) for number in bulk.applied)]
+            await self._store.controls.forget(names, guards=guards)
 
     async def _step(self, bulk: Bulk, partition: int) -> bool:
         """Apply a command to the next jobs of a partition; returns whether there may be more."""
         command, guard = bulk.command, _guard(bulk, partition)
-        place = await self._agent.notes.place_of(command.subject)
-        text = (await self._store.controls.guards([guard]))[guard]
+        # In one step: what another instance forgets meanwhile would else look like what nobody began.
+        text, place = (await self._store.controls.declared({guard: command.subject}))[guard]
         if place is None or text == DONE or (not text and not await self._all_known(guard, partition, place.at)):
             return False
         after, found, refused = msgspec.json.decode(text, type=Progress) if text else (-1, 0, 0)

@@ -19,6 +19,10 @@ VERSION: Final = b"version"
 UNREAD: Final = "?"
 """Ends the number of a guard whose event is decided, but was not read from the log yet."""
 NONE: Final = "0"
+LAST_JOB: Final = "LastJob"
+"""Names the last `ScheduleFired` that submitted a job; it is read before the last one of all."""
+
+assert types.ScheduleFired.__name__ > LAST_JOB
 
 
 class Guard(msgspec.Struct, frozen=True, array_like=True):
@@ -63,10 +67,13 @@ def noted(event: Any, position: LogPosition, at: int) -> Noted:
             guards = (Guard(subject, str(at), unless=times), Guard(f"place/{subject}", place))
             return Noted(fields={name: encode(event)}, guards=guards)
         case types.ScheduleRemoved():
-            fields = {f"ScheduleDeclared/{subject}": b"", f"ScheduleFired/{subject}": b""}
-            return Noted(fields=fields, guards=(Guard(subject, ""),))
+            fields = {f"ScheduleDeclared/{subject}": b"", f"ScheduleFired/{subject}": b"", f"{LAST_JOB}/{subject}": b""}
+            return Noted(fields=fields, guards=(Guard(subject, ""), Guard(f"place/{subject}", "")))
         case types.ScheduleFired():
-            return Noted(fields={name: encode(event)}, guards=(Guard(subject, str(event.due_at), grows=True),))
+            fields = {name: encode(event)}
+            if event.job_id is not None:
+                fields[f"{LAST_JOB}/{subject}"] = fields[name]
+            return Noted(fields=fields, guards=(Guard(subject, str(event.due_at), grows=True),))
         case types.BreakerChanged():
             closed = event.state == CLOSED
             guard = Guard(subject, "" if closed else event.header.event_id)
@@ -144,10 +151,14 @@ class ControlStore:
         """Remove what is over for good: bulk commands that were applied everywhere."""
         await self.note([Noted(fields=dict.fromkeys(names, b""), guards=tuple(Guard(name, "") for name in guards))])
 
-    async def place(self, subject: str) -> Place | None:
-        """Return where a schedule or a bulk command was declared."""
-        found = (await self.guards([f"place/{subject}"]))[f"place/{subject}"]
-        return msgspec.json.decode(found, type=Place) if found else None
+    async def declared(self, guards: Mapping[str, str]) -> dict[str, tuple[str, Place | None]]:
+        """Return the values of guards, each with where the schedule or bulk command was declared that it belongs to: read in one step."""
+        found = await self.guards([*guards, *(f"place/{subject}" for subject in guards.values())])
+        places = {subject: found[f"place/{subject}"] for subject in guards.values()}
+        return {
+            name: (found[name], msgspec.json.decode(places[subject], type=Place) if places[subject] else None)
+            for name, subject in guards.items()
+        }
 
     async def guards(self, names: Sequence[str]) -> dict[str, str]:
         """Return the values of guards, empty where there is none."""
@@ -227,13 +238,16 @@ class ControlStore:
     async def forget_failures(self, partition: int, after: int, most: int) -> int:
         """Forget some of the failures whose jobs are no longer remembered; returns after which offset to go on, -1 at the end."""
         found = await self.failed_jobs(partition, after, most)
-        if not found:
-            return -1
-        kept = await self._redis.mget([self._key(f"job:{name}") for name, _ in found])
-        gone = [name for (name, _), job in zip(found, kept, strict=True) if job is None]
-        if gone:
-            await self._redis.zrem(self._key(f"failed:{partition}"), *gone)
-        return found[-1][1]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name, _ in found:
+                pipe.exists(self._key(f"job:{name}"))
+            kept = await pipe.execute() if found else []
+            for (_, offset), known in zip(found, kept, strict=True):
+                if not known:  # By its place: a job of that name that came and failed since has another one.
+                    pipe.zremrangebyscore(self._key(f"failed:{partition}"), offset, offset)
+            if not all(kept):
+                await pipe.execute()
+        return found[-1][1] if len(found) == most else -1
 
     async def in_flight(self, partitions: Iterable[int]) -> int:
         """Return how many jobs are accepted and not concluded."""

@@ -8,7 +8,7 @@ from controlplane.events.catalog import CONTROLS
 from controlplane.events.job_contracts import Registry
 from controlplane.jobforge_agent.batch import Consumed
 from controlplane.jobforge_agent.changes import Changes
-from controlplane.jobforge_agent.control_store import Noted, Place, noted
+from controlplane.jobforge_agent.control_store import Noted, noted
 from controlplane.jobforge_agent.router import Router
 from controlplane.jobforge_agent.store import Store, partition_text
 from controlplane.log.positions import Partition
@@ -85,10 +85,6 @@ class Notes:
         await self.controls.follow(await self._store.controls.version())
         if self.controls.version != before:
             self._router.wake.set()
-
-    async def place_of(self, subject: str) -> Place | None:
-        """Return where a schedule or a bulk command was declared."""
-        return await self._store.controls.place(subject)
 
 
 def _declared(batch: Sequence[Consumed]) -> list[Noted]:

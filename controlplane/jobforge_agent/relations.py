@@ -90,6 +90,14 @@ class Relations:
             place = (SUBMISSIONS.name, partition)
             return (await reader.offsets_at({place: at // 1000 + 1}))[place]
 
+    async def submissions_so_far(self, partition: int) -> int:
+        """Return the offset behind the last submission that was appended until now."""
+        async with LogReader(
+            self._connection, client_id="controlplane-jobforge-until", wait_milliseconds=BRIEF_WAIT_MILLISECONDS
+        ) as reader:
+            place = (SUBMISSIONS.name, partition)
+            return (await reader.end_offsets([place]))[place]
+
 
 def submission_of(job: Job | None, event: types.JobRetryRequested) -> LogPosition | None:
     """Return where the submission of a job stands that is to be retried as a new one; None if it runs or waits itself."""

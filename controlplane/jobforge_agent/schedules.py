@@ -3,11 +3,12 @@
 A declared schedule's expression was read by the gateway before; one that a client declared on the log itself and that cannot be read never fires.
 """
 
+from itertools import islice, takewhile
 from typing import Final
 
 import msgspec
 
-from controlplane.api.cron import times
+from controlplane.api.cron import times, times_before
 from controlplane.events.header import Cause, caused_header
 from controlplane.events.identity import Instant, name_based_id
 from controlplane.events.types import JobSubmitted, Producer, ScheduleDeclared, ScheduleFired
@@ -15,6 +16,8 @@ from controlplane.jobforge_agent.state import SECOND
 
 MISSED_COUNTED: Final = 1000
 """So many missed times are counted at most when a schedule goes on after a long rest."""
+PROMPT_SECONDS: Final = 5.0
+"""A time that is looked at so soon is not missed, whatever is declared: instances look now and then, and their clocks differ."""
 
 
 class Due(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +26,7 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
     at: int
     """The last of them, microseconds since 1970."""
     missed: int
-    """How many came before it."""
+    """How many came before it; `MISSED_COUNTED` stands for that many or more."""
     too_late: bool
     """Whether it is longer ago than the schedule catches up."""
 
@@ -32,21 +35,19 @@ def due(schedule: ScheduleDeclared, last: int, now: int) -> Due | None:
     """Return what is due of a schedule whose times up to `last` were dealt with, or None."""
     if schedule.paused:
         return None
-    found: list[int] = []
-    for moment in times(schedule.cron, schedule.time_zone, max(last, now - _span(schedule, now, last))):
-        at = int(moment.timestamp()) * SECOND
-        if at > now or len(found) > MISSED_COUNTED:
-            break
-        if at > last:
-            found.append(at)
+    came = (int(moment.timestamp()) * SECOND for moment in times(schedule.cron, schedule.time_zone, last))
+    found = list(islice(takewhile(lambda at: at <= now, (at for at in came if at > last)), MISSED_COUNTED + 1))
     if not found:
         return None
-    return Due(at=found[-1], missed=len(found) - 1, too_late=now - found[-1] > schedule.catch_up_seconds * SECOND)
+    at = found[-1]
+    if len(found) > MISSED_COUNTED:  # There may be any number more: the last of them is found from its end.
+        at = max(at, int(next(times_before(schedule.cron, schedule.time_zone, now + 1)).timestamp()) * SECOND)
+    too_late = now - at > _late_seconds(schedule) * SECOND
+    return Due(at=at, missed=len(found) - 1, too_late=too_late)
 
 
-def _span(schedule: ScheduleDeclared, now: int, last: int) -> int:
-    """Return how far to look back: as far as it catches up, and at least to the last time of a short rest."""
-    return max(int(schedule.catch_up_seconds * SECOND), min(now - last, 3600 * SECOND))
+def _late_seconds(schedule: ScheduleDeclared) -> float:
+    return max(schedule.catch_up_seconds, PROMPT_SECONDS)
 
 
 def fired(
@@ -58,7 +59,7 @@ def fired(
     """
     reason = ""
     if came.too_late:
-        reason = f"Its time was missed by more than {schedule.catch_up_seconds:g} s."
+        reason = f"Its time was missed by more than {_late_seconds(schedule):g} s."
     elif running and not schedule.overlap:
         reason = "The job before is not concluded."
     job_id = None if reason else job_of(schedule.schedule_id, came.at)

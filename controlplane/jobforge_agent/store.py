@@ -289,6 +289,14 @@ class Store:
             found = await pipe.execute() if instances else []
         return {name: {one.decode() for one in entries} for name, entries in zip(instances, found, strict=True)}
 
+    async def is_unpublished(self, topic: str, key: bytes) -> bool:
+        """Say whether a record of a key is in the outbox of any instance: decided, and maybe not on its topic yet."""
+        kept = [await self.outbox(instance) for instance in await self.unpublished()]
+        return any(
+            (one.topic, one.key) == (topic, key)
+            for entries in kept for records in entries.values() for one in records
+        )  # fmt: skip
+
     async def drop_outbox(self, instance: str, entries: Sequence[str]) -> None:
         """Remove what was published on behalf of another instance, and forget the instance when nothing is left."""
         await self._drop(keys=[self._key("instances")], args=[self._prefix, instance, *entries])

@@ -13,14 +13,16 @@ import msgspec
 import redis
 
 from controlplane.api.cron import ScheduleInvalid
+from controlplane.events.catalog import SUBMISSIONS
+from controlplane.events.controls import Controls
 from controlplane.events.header import Cause, outside_header
-from controlplane.events.identity import random_id
+from controlplane.events.identity import partition_of, random_id
 from controlplane.events.types import AdmissionChanged, BreakerChanged, EventHeader, ScheduleDeclared
 from controlplane.jobforge_agent import schedules
 from controlplane.jobforge_agent.agent import Agent
 from controlplane.jobforge_agent.breakers import OPEN, THRESHOLDS, Counted, Thresholds, is_gone, judge, outdated
 from controlplane.jobforge_agent.bulk import Bulks
-from controlplane.jobforge_agent.control_store import UNREAD
+from controlplane.jobforge_agent.control_store import UNREAD, Place
 from controlplane.jobforge_agent.gauges import breakers_of, slots_of
 from controlplane.jobforge_agent.moments import Now, elapsed, wall_clock
 from controlplane.jobforge_agent.store import Store
@@ -31,6 +33,10 @@ REOPEN_BELOW: Final = 0.9
 """Submissions are admitted again when so large a part of the limit is in flight: not at the limit, or it would flutter."""
 
 MEASURE_EVERY_SECONDS: Final = 1.0
+FORGET_EVERY_SECONDS: Final = 60.0
+FAILURES_AT_ONCE: Final = 200
+"""So many of them are looked at in one look: all of a million within 21 minutes."""
+
 TOLD_BY_OWNER_OF: Final = 0
 """Of this job partition there is one owner."""
 
@@ -60,6 +66,11 @@ class Upkeep:
         self._thresholds = thresholds
         self._now = now
         self._measured_at = 0.0
+        self._forgets_after = 0.0
+        self._forgetting: dict[int, int] = {}
+        """Partitions of which failures are still to be looked at, each with the offset after which to go on."""
+        self._bounds: dict[str, int] = {}
+        """Of jobs that the store does not know: up to where their partition has to be decided, so that it would."""
         self.bulks = Bulks(agent, store, producer, partitions=partitions)
 
     async def run(self) -> None:
@@ -80,6 +91,7 @@ class Upkeep:
         await self._agent.notes.refresh_controls()
         looks: tuple[Callable[[], Awaitable[None]], ...] = (
             self.measure, self.fire_schedules, self.judge_breakers, self.admit, self.bulks.apply, self.bulks.forget,
+            self.forget_failures,
         )  # fmt: skip
         for look in looks:
             await look()
@@ -101,12 +113,10 @@ class Upkeep:
 
     async def fire_schedules(self) -> None:
         """Submit the jobs of schedules whose time has come."""
-        controls, now = self._agent.notes.controls.now, self._now()
-        waiting = {one.subject: one for one in controls.schedules.values() if not one.paused}
-        guards = await self._store.controls.guards(list(waiting))
-        for subject, schedule in waiting.items():
-            last = guards[subject]
-            if last.endswith(UNREAD):
+        controls, found = await self._waiting()
+        now = self._now()
+        for schedule, last, place in found:
+            if last.endswith(UNREAD) or place is None:
                 continue  # What was decided of a time is counted once it is on the log: until then, a store that is lost takes it along.
             try:
                 came = schedules.due(schedule, int(last), now) if last else None
@@ -114,24 +124,61 @@ class Upkeep:
                 logger.debug("Schedule %s never fires: %s", schedule.schedule_id, error)
                 continue
             if came is not None:
-                await self._fire(schedule, came, last)
+                before = None if schedule.overlap else controls.last_job.get(schedule.schedule_id)
+                await self._fire(schedule, came, last, place, before)
 
-    async def _fire(self, schedule: ScheduleDeclared, came: schedules.Due, last: str) -> None:
-        before = self._agent.notes.controls.now.fired.get(schedule.schedule_id)
-        running = False
-        if before is not None and before.job_id is not None and not schedule.overlap:
-            known = await self._store.jobs([before.job_id])
-            running = any(not job.concluded for job in known.values())
+    async def _waiting(self) -> tuple[Controls, list[tuple[ScheduleDeclared, str, Place | None]]]:
+        """Return the controls and the schedules that do not rest, each with the guard of its last time and its place: all of one moment.
+
+        Else a guard could say that a time was dealt with whose job the controls do not name yet.
+        """
+        live = self._agent.notes.controls
+        while True:
+            controls, version = live.now, live.version
+            waiting = {one.subject: one for one in controls.schedules.values() if not one.paused}
+            found = await self._store.controls.declared({subject: subject for subject in waiting})
+            await self._agent.notes.refresh_controls()
+            if live.version == version:
+                return controls, [(waiting[subject], *one) for subject, one in found.items()]
+
+    async def _fire(
+        self, schedule: ScheduleDeclared, came: schedules.Due, last: str, place: Place, before: str | None
+    ) -> None:
+        """Deal with a time; `before` is the job that has to be concluded before there may be another one."""
+        running = before is not None and not came.too_late and await self._runs(before)
+        if running is None:
+            return  # It is dealt with once this is known.
         header = schedule.header
-        place = await self._agent.notes.place_of(schedule.subject)
-        if place is None:
-            return
         cause = Cause(
             position=place.position, correlation_id=schedule.schedule_id, tenant=header.tenant, actor=header.actor
         )
         events = schedules.fired(schedule, came, cause, self._producer.identity, running=running)
-        if await self._agent.decide_once(events, (schedule.subject, last, f"{came.at}{UNREAD}")) and came.missed:
-            logger.warning("Schedule %s left %d missed times out.", schedule.schedule_id, came.missed)
+        missed = came.missed + came.too_late
+        if await self._agent.decide_once(events, (schedule.subject, last, f"{came.at}{UNREAD}")) and missed:
+            least = "at least " if came.missed >= schedules.MISSED_COUNTED else ""
+            logger.warning("Schedule %s left %s%d missed times out.", schedule.schedule_id, least, missed)
+
+    async def _runs(self, job_id: str) -> bool | None:
+        """Say whether a job that was submitted is not concluded; None while that is not known.
+
+        A job that the store does not know concluded long ago, or it was not decided yet. Which of the two is known once everything is decided that
+        was on the log when its submission was in no outbox.
+        """
+        partition = partition_of(job_id.encode(), self._partitions)
+        place = (SUBMISSIONS.name, partition)
+        bound = self._bounds.get(job_id)
+        decided = bound is not None and ((await self._store.positions([place]))[place] or 0) >= bound
+        if known := await self._store.jobs([job_id]):
+            self._bounds.pop(job_id, None)
+            return not known[job_id].concluded
+        if decided:
+            del self._bounds[job_id]
+            return False
+        if bound is None:
+            if await self._store.is_unpublished(SUBMISSIONS.name, job_id.encode()):
+                return True
+            self._bounds[job_id] = await self._agent.relations.submissions_so_far(partition)
+        return None
 
     # Breakers
 
@@ -183,6 +230,20 @@ class Upkeep:
         known = before.header.event_id if before is not None else ""
         alert = self._agent.alerts.event("admission_closed", "admission", reason, raised=was_open)
         await self._agent.decide_once([event, alert], ("admission", known, event.header.event_id))
+
+    # Failures
+
+    async def forget_failures(self) -> None:
+        """Forget failed jobs that are no longer remembered, so that nobody can ask for their work again: some at each look, all of ours in turn."""
+        if not self._forgetting and elapsed() >= self._forgets_after:
+            self._forgets_after = elapsed() + FORGET_EVERY_SECONDS
+            self._forgetting = dict.fromkeys(self._agent.partitions, -1)
+        if not self._forgetting:
+            return
+        partition, after = self._forgetting.popitem()
+        after = await self._store.controls.forget_failures(partition, after, FAILURES_AT_ONCE)
+        if after >= 0:
+            self._forgetting[partition] = after
 
     def _header(self, name: str, subject: str) -> EventHeader:
         """Return the header of what no single record caused."""

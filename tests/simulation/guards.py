@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pytest
 
-from controlplane.jobforge_agent import bulk, ownership, policy, router, rules, schedules
+from controlplane.jobforge_agent import bulk, ownership, policy, router, rules, schedules, upkeep
 from controlplane.jobforge_agent.control_store import LiveControls
 from controlplane.jobforge_agent.store import Store
 from tests.simulation.run import run_seed
@@ -65,6 +65,13 @@ def _times_are_missed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(schedules, "due", lambda *_: None)
 
 
+def _nothing_runs(patch: pytest.MonkeyPatch) -> None:
+    async def never(*_: object) -> bool:
+        return False
+
+    patch.setattr(upkeep.Upkeep, "_runs", never)
+
+
 def _nothing_matches(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(bulk, "matches", lambda *_: False)
 
@@ -85,6 +92,7 @@ GUARDS: Final[dict[str, tuple[Break, frozenset[str], tuple[int, ...], str]]] = {
     "age": (_youngest_first, frozenset({"rush"}), (1,), "which is older"),
     "part": (_nothing_costs, frozenset({"rush"}), (3, 4), "waited for its part"),
     "schedule": (_times_are_missed, frozenset({"schedules"}), (1,), "were dealt with"),
+    "overlap": (_nothing_runs, frozenset({"schedules", "attempts_end_badly"}), (1,), "without overlap"),
     "emptied": (_script("control", "return 'lost'", "before = '0'"), EMPTIED, (5, 6, 8), "is not in the store"),
     "bulk": (_nothing_matches, frozenset({"bulk"}), (1,), "was applied to partition"),
 }  # fmt: skip

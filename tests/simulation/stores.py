@@ -24,10 +24,10 @@ RETRIES: Final = 3
 """redis-py sends a command again so often when its connection breaks; its pauses are left out."""
 
 READS: Final = frozenset({
-    "GET", "MGET", "HGET", "HMGET", "HGETALL", "HKEYS", "SMEMBERS", "SCARD", "ZRANGE", "ZRANGEBYSCORE", "ZCARD", "ZCOUNT"
+    "GET", "MGET", "HGET", "HMGET", "HGETALL", "HKEYS", "SMEMBERS", "SCARD", "ZRANGE", "ZRANGEBYSCORE", "ZCARD", "ZCOUNT", "EXISTS"
 })  # fmt: skip
 WRITES_ONE_KEY: Final = frozenset({
-    "HSET", "HSETNX", "HDEL", "HINCRBY", "SADD", "SREM", "ZADD", "ZREM", "INCR", "INCRBY", "DEL"
+    "HSET", "HSETNX", "HDEL", "HINCRBY", "SADD", "SREM", "ZADD", "ZREM", "INCR", "INCRBY", "DEL", "ZREMRANGEBYSCORE"
 })  # fmt: skip
 LOOKS: Final = "heads"
 """A script that changes nothing which a read returns."""

@@ -56,6 +56,8 @@ class Witness:
         """What each other tenant of the pool was given while a tenant waited for the same, in weighted slots."""
         self._ahead: dict[tuple[str, str], float] = defaultdict(float)
         """What a tenant's critical jobs took out of turn, until it has its turn again."""
+        self._last_jobs: dict[str, str] = {}
+        """What each schedule submitted last."""
         self._controls: Controls | None = None
         self.forgetful = False
         """Whether the store ever forgot something."""
@@ -111,6 +113,8 @@ class Witness:
             for event in (decode(one.value) for one in records if one.topic == CONTROLS.name):
                 if isinstance(event, BulkApplied):
                     self._bulk(event)
+                elif isinstance(event, types.ScheduleFired) and event.job_id is not None:
+                    self._overlap(event, event.job_id)
 
     def _waits(self, job: Job) -> None:
         if job.phase is not Phase.QUEUED:
@@ -126,8 +130,7 @@ class Witness:
         if bulk is None or bulk.command.action != "cancel":
             return
         command: BulkRequested = bulk.command
-        text = self._server.client.hget(f"{self._server.prefix}guards", f"place/{command.subject}")
-        at = msgspec.json.decode(text, type=Place).at
+        at = self._place(command.subject).at
         for job in self._jobs.values():
             if job.partition == applied.partition and not job.concluded and matches(command, job, at):
                 self.seen["bulk"] += 1
@@ -135,6 +138,27 @@ class Witness:
                     self._world.fail(
                         f"{command.bulk_id} was applied to partition {applied.partition}, but {job.job_id} is {job.phase}"
                     )
+
+    def _overlap(self, fired: types.ScheduleFired, job_id: str) -> None:
+        """A schedule without overlap submits nothing while the job that it submitted last is not concluded, or not even decided on."""
+        before = self._last_jobs.get(fired.schedule_id)
+        self._last_jobs[fired.schedule_id] = job_id
+        schedule = self._in_force().schedules.get(fired.schedule_id)
+        if before is None or schedule is None or schedule.overlap or self.forgetful:
+            return
+        if fired.header.causation != self._place(fired.subject).position:
+            return  # It was declared anew after this time was looked at.
+        self.seen["overlap"] += 1
+        job = self._jobs.get(before)
+        if job is None or not job.concluded:
+            self._world.fail(
+                f"schedule {fired.schedule_id} submits {job_id} without overlap, but {before} is {job and job.phase}"
+            )
+
+    def _place(self, subject: str) -> Place:
+        """Return where a schedule or a bulk command was declared."""
+        text = self._server.client.hget(f"{self._server.prefix}guards", f"place/{subject}")
+        return msgspec.json.decode(text, type=Place)
 
     # Claims
 
