@@ -24,7 +24,7 @@ from controlplane.jobforge_agent.control_store import UNREAD
 from controlplane.jobforge_agent.gauges import breakers_of, slots_of
 from controlplane.jobforge_agent.moments import Now, elapsed, wall_clock
 from controlplane.jobforge_agent.store import Store
-from controlplane.log.producer import LogProducer
+from controlplane.log.producer import LogProducer, RecordTooLarge
 
 LOOK_EVERY_SECONDS: Final = 0.25
 REOPEN_BELOW: Final = 0.9
@@ -114,7 +114,10 @@ class Upkeep:
                 logger.debug("Schedule %s never fires: %s", schedule.schedule_id, error)
                 continue
             if came is not None:
-                await self._fire(schedule, came, last)
+                try:
+                    await self._fire(schedule, came, last)
+                except RecordTooLarge as error:  # Declared on the log itself: the gateway refuses it.
+                    logger.debug("Schedule %s cannot fire: %s", schedule.schedule_id, error)
 
     async def _fire(self, schedule: ScheduleDeclared, came: schedules.Due, last: str) -> None:
         before = self._agent.notes.controls.now.fired.get(schedule.schedule_id)
