@@ -8,6 +8,8 @@ import msgspec
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from controlplane.events.sizes import LARGEST_INLINE_BYTES
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -110,7 +112,9 @@ class Settings(BaseSettings):
     )
     health_port: Port = Field(0, description="Port of that endpoint; 0: a free one.")
 
-    payload_limit_bytes: Count = Field(256 * 1024, description="Largest payload or result kept on the log.")
+    payload_limit_bytes: Count = Field(
+        256 * 1024, le=LARGEST_INLINE_BYTES, description="Largest payload or result kept on the log: 921600 at most."
+    )
     content_store_url: str | None = Field(
         None, description="fsspec URL of larger payloads and results; none: a folder in the data folder."
     )

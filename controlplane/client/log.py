@@ -14,6 +14,8 @@ from controlplane.client.calls import SubmitOptions
 from controlplane.client.errors import ControlPlaneError
 from controlplane.client.traces import submitting
 from controlplane.contents import ContentStore
+from controlplane.contents.store import ContentTooLarge
+from controlplane.events.bounds import oversized
 from controlplane.events.catalog import JOBS, SUBMISSIONS, TERMINAL, Service
 from controlplane.events.codec import UndecodableRecord, decode, schema_of
 from controlplane.events.header import outside_header
@@ -101,7 +103,7 @@ class LogClient:
 
         Raises:
             pydantic.ValidationError, OptionInvalid: the options are not those of a job.
-            ContentTooLarge: the payload is above the limit of the log, and there is no store for it.
+            ContentTooLarge: the payload is larger than JobForge takes on the log, and there is no store for it.
         """
         job_id = options.get("job_id") or random_id()
         header = outside_header(
@@ -116,9 +118,13 @@ class LogClient:
         if self._contents is not None and len(content.data) > INLINE_LIMIT_BYTES:
             content = self._contents.check_in(content)
         if options.keys() <= _IN_THE_HEADER:  # Most have none: half of the cost would be to find that out.
-            return JobSubmitted(header=header, job_id=job_id, job_type=job_type, payload=content)
-        request = JobRequest.model_validate({**options, "job_type": job_type, "job_id": job_id})
-        return job_submitted(request, job_id=job_id, payload=content, header=header)
+            event = JobSubmitted(header=header, job_id=job_id, job_type=job_type, payload=content)
+        else:
+            request = JobRequest.model_validate({**options, "job_type": job_type, "job_id": job_id})
+            event = job_submitted(request, job_id=job_id, payload=content, header=header)
+        if (unfit := oversized(event)) is not None:  # JobForge would reject it.
+            raise ContentTooLarge(unfit.message) if unfit.field == "payload" else OptionInvalid(unfit.message)
+        return event
 
     async def submit(self, events: Iterable[JobSubmitted]) -> list[LogPosition]:
         """Submit jobs; returns their positions, in order, once all are durable.

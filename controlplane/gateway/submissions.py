@@ -14,6 +14,7 @@ from controlplane.api.submissions import OptionInvalid, instant_of, job_submitte
 from controlplane.contents import ContentStore
 from controlplane.contents.keys import KeyForgotten
 from controlplane.events import types
+from controlplane.events.bounds import oversized
 from controlplane.events.header import outside_header
 from controlplane.events.identity import Instant, name_based_id, random_id
 from controlplane.events.types import Cardinality, FusionRule, ValueKind
@@ -151,7 +152,7 @@ def submission(
         key_id = f"{tenant}/{request.secret}" if request.secret else None
         payload = door.contents.check_in(content, key_id=key_id)
         contract = door.capabilities.registry.contract(request.job_type, request.contract_major)
-        return job_submitted(
+        event = job_submitted(
             request, job_id=job_id, payload=payload, header=header, idempotency_key=idempotency_key,
             usual=contract.capability.retry if contract else None,
         )  # fmt: skip
@@ -159,6 +160,18 @@ def submission(
         raise refused("content_forgotten", str(error_found), field="secret") from error_found
     except (OptionInvalid, PydanticSerializationError) as error_found:
         raise refused("request_invalid", str(error_found), field="body") from error_found
+    return fitting(event)
+
+
+def fitting(event: types.JobSubmitted) -> types.JobSubmitted:
+    """Return a submission that JobForge will not find too large.
+
+    Raises:
+        Refused: it would.
+    """
+    if (error := oversized(event)) is not None:
+        raise Refused(error)
+    return event
 
 
 async def _acknowledged(door: Door, event: Any) -> Acknowledgement:

@@ -22,6 +22,7 @@ from controlplane.jobforge_agent.notes import Notes
 from controlplane.jobforge_agent.outage import Outage
 from controlplane.jobforge_agent.outbox import Entries, Outbox
 from controlplane.jobforge_agent.ownership import Ownership
+from controlplane.jobforge_agent.proofs import UNWRITABLE, writable
 from controlplane.jobforge_agent.relations import Relations
 from controlplane.jobforge_agent.router import Router
 from controlplane.jobforge_agent.state import Job
@@ -30,7 +31,7 @@ from controlplane.jobforge_agent.stored import Owned, StoreLost
 from controlplane.jobforge_agent.traces import Traces
 from controlplane.log.connection import LogConnection
 from controlplane.log.positions import Partition
-from controlplane.log.producer import LogProducer, OutgoingRecord, RecordTooLarge
+from controlplane.log.producer import LogProducer, OutgoingRecord
 from controlplane.log.session import Headers
 
 NOTED: Final = frozenset({RUNNERS.name, CONTROLS.name})
@@ -39,9 +40,6 @@ STORE_AGAIN_SECONDS: Final = 0.2
 NOT_OWNED: Final = Owned(epoch="", revision=0)
 WAITING_BATCHES: Final = 64
 """So many partition batches may gather while the store is at work."""
-
-UNWRITABLE: Final = (ArithmeticError, LookupError, TypeError, ValueError, RecordTooLarge)
-"""What is raised for values that neither the store nor the log can hold."""
 
 logger = logging.getLogger(__name__)
 
@@ -271,7 +269,9 @@ class Agent:
         async with self._deciding:
             while partition in self._epochs:
                 known = await self._store.jobs(ids)
-                decisions = [(job, decider(job, self._timer_context(job))) for job in known.values()]
+                decisions = writable(
+                    ((job, decider(job, self._timer_context(job))) for job in known.values()), self._prove
+                )
                 pairs = [(job, decision.job) for job, decision in decisions if decision.job is not None]
                 changes = Changes.between(pairs)
                 changes.observe(one for _, decision in decisions for one in decision.observed)

@@ -17,7 +17,8 @@ from controlplane.jobforge_agent.decide import Context, Decision, Related, is_re
 from controlplane.jobforge_agent.state import Job
 
 REFUSED_VALUE_BYTES = 64 * 1024
-"""Of a refused record's value so much is kept: a poison record must not make its letter too large for the log."""
+"""Of a refused record's value, and of its key, so much is kept: a poison record must not make its letter too large for the log."""
+REASON_CHARACTERS = 1000
 
 
 class Consumed(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +74,8 @@ def consume(record: Any, partitions: int) -> Consumed:
 def _with_error(consumed: Consumed, code: str, text: str, field: str, found: object) -> Consumed:
     position = consumed.position
     error_id = name_based_id(f"{position.topic}/{position.partition}/{position.offset}/refused/jobforge")
-    return msgspec.structs.replace(consumed, error=envelope(code, text, error_id=error_id, field=field, found=found))
+    error = envelope(code, text[:REASON_CHARACTERS], error_id=error_id, field=field, found=found)
+    return msgspec.structs.replace(consumed, error=error)
 
 
 def dead_letter(consumed: Consumed, error: ErrorEnvelope, producer: Producer) -> RecordRefused:
@@ -83,7 +85,8 @@ def dead_letter(consumed: Consumed, error: ErrorEnvelope, producer: Producer) ->
     # Whose it was is what nobody can tell: it may hold what one tenant must not see of another.
     cause = Cause(position=position, correlation_id=place, tenant=EVERY_TENANT)
     return RecordRefused(
-        header=caused_header(cause, "RecordRefused/jobforge", 0, producer, consumed.at), position=position, key=consumed.key,
+        header=caused_header(cause, "RecordRefused/jobforge", 0, producer, consumed.at), position=position,
+        key=consumed.key and consumed.key[:REFUSED_VALUE_BYTES],
         value=consumed.value[:REFUSED_VALUE_BYTES], value_size_bytes=len(consumed.value), consumer="jobforge", error=error,
     )  # fmt: skip
 
@@ -161,10 +164,10 @@ def _poisonous(consumed: Consumed, fault: Exception) -> ErrorEnvelope:
     text = f"Expected to decide {type(consumed.event).__name__}, but {type(fault).__name__}: {fault}. It is set aside; its job stays as it was."
     position = consumed.position
     error_id = name_based_id(f"{position.topic}/{position.partition}/{position.offset}/poisonous/jobforge")
-    return envelope("record_poisonous", text[:1000], error_id=error_id, found=type(fault).__name__)
+    return envelope("record_poisonous", text[:REASON_CHARACTERS], error_id=error_id, found=type(fault).__name__)
 
 
 def _unknown(consumed: Consumed, text: str, job_id: str) -> ErrorEnvelope:
     position = consumed.position
     error_id = name_based_id(f"{position.topic}/{position.partition}/{position.offset}/unknown/jobforge")
-    return envelope("not_found", text, error_id=error_id, field="job_id", found=job_id)
+    return envelope("not_found", text[:REASON_CHARACTERS], error_id=error_id, field="job_id", found=job_id)

@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from controlplane.events import types
+from controlplane.events.bounds import oversized
 from controlplane.events.errors import envelope
 from controlplane.events.header import caused_header, concerns
 from controlplane.events.identity import name_based_id
@@ -95,13 +96,16 @@ def on_retry_requested(job: Job | None, event: types.JobRetryRequested, context:
     if job is not None and job.phase in {Phase.RETRYING, Phase.DELAYED}:
         return Decision(job=queued(job, context.now), events=(_retried(event, None, context),))
     retried_as = job.retried_as if job is not None else None
-    if original is not None and retried_as is None and (job is None or job.phase in _RETRIED_AS_NEW):
+    unfit = oversized(original, event.job_id) if original is not None else None
+    if unfit is None and original is not None and retried_as is None and (job is None or job.phase in _RETRIED_AS_NEW):
         again = _again(original, event, context)
         kept = _replace(job, retried_as=again.job_id) if job is not None else None
         return Decision(job=kept, events=(_retried(event, again.job_id, context), again))
     found = "it is not known" if job is None else f"it is {job.phase}"
     if retried_as is not None:
         found = f"it was retried as {retried_as}"
+    elif unfit is not None:
+        found = f"it cannot be submitted again: {unfit.message}"
     text = f"Expected job {event.job_id} to have failed, or to wait for its next attempt, but {found}."
     return _command_refused(job, event.job_id, event, text, context)
 

@@ -13,6 +13,7 @@ from controlplane.events.errors import envelope
 from controlplane.events.header import Cause, caused_header, leased_header
 from controlplane.events.identity import Instant, name_based_id
 from controlplane.events.job_contracts import Registry
+from controlplane.events.sizes import LONGEST_TEXT_CHARACTERS
 from controlplane.events.types import ErrorEnvelope, LogPosition, Producer
 from controlplane.jobforge_agent.breakers import failed, lost_with, succeeded
 from controlplane.jobforge_agent.options import impossible
@@ -82,7 +83,8 @@ def on_submitted(job: Job | None, event: types.JobSubmitted, context: Context) -
     refusal = context.registry.refusal(event.job_type, event.contract_major, event.payload, identity)
     if (unfit := impossible(event, identity)) is not None:
         # What it asks for cannot be stored either: it is remembered without.
-        refusal, event = unfit, _replace(event, retry=None, timeouts=None, slots=None, priority=0, deadline=None)
+        event = _replace(event, retry=None, timeouts=None, slots=None, priority=0, deadline=None)
+        refusal, event = unfit, _replace(event, required_labels={}, preferred_labels={})
     fresh = new_job(event, context)
     if refusal is not None:
         header = caused_header(context.cause, "JobRejected", 0, context.producer, context.now)
@@ -253,8 +255,8 @@ def _failed(job: Job, error: ErrorEnvelope, context: Context) -> Decision:
 def cancelled(job: Job, reason: str, context: Context) -> Decision:
     """Conclude the job as cancelled."""
     event = types.JobCancelled(
-        header=caused_header(context.cause, "JobCancelled", 0, context.producer, context.now),
-        job_id=job.job_id, attempt_id=job.attempt_id, attempt_number=job.attempt_number, reason=reason,
+        header=caused_header(context.cause, "JobCancelled", 0, context.producer, context.now), job_id=job.job_id,
+        attempt_id=job.attempt_id, attempt_number=job.attempt_number, reason=reason[:LONGEST_TEXT_CHARACTERS],
     )  # fmt: skip
     truth = outcome_truth(job, "cancelled", context.cause, context.producer, context.now)
     return Decision(job=job.tombstone(Phase.CANCELLED, _concluded_by(context)), events=(event, truth))
@@ -351,3 +353,12 @@ def on_due(job: Job, context: Context) -> Decision:
 def _timed_out(job: Job, code: str, text: str, context: Context) -> Decision:
     error = envelope(code, text, error_id=name_based_id(f"{job.job_id}/{code}"))
     return _failed(job, error, context)
+
+
+def on_unroutable(job: Job, context: Context) -> Decision:
+    """Conclude a job as failed that no record can give to a runner: it was accepted before such sizes were refused."""
+    if job.phase is not Phase.QUEUED:
+        return Decision(job=job)
+    text = f"Expected a job that fits into a record for its runner, but its payload has {len(job.payload.data)} bytes."
+    # As of a moment of the job's own: decided again it has the same bytes.
+    return _timed_out(job, "payload_too_large", text, _replace(context, now=Instant(job.queued_at)))

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Final
 
 import redis
@@ -11,7 +11,7 @@ from controlplane.events.catalog import PROGRESS, RUNNERS, SUBMISSIONS
 from controlplane.events.identity import partition_of
 from controlplane.events.job_contracts import Registry
 from controlplane.jobforge_agent.agent import Agent
-from controlplane.jobforge_agent.decide import Context, Decision, on_due, on_lost
+from controlplane.jobforge_agent.decide import Context, Decision, on_due, on_lost, on_unroutable
 from controlplane.jobforge_agent.hearing import NOTHING, Heard, heard_on
 from controlplane.jobforge_agent.moments import Now, elapsed, wall_clock
 from controlplane.jobforge_agent.outbox import Outbox
@@ -41,9 +41,9 @@ class Clock:
 
     def __init__(
         self, agent: Agent, store: Store, outbox: Outbox, connection: LogConnection, *, group: str, lease_seconds: float,
-        counts: Mapping[str, int], reached: Reached, now: Now = wall_clock,
+        counts: Mapping[str, int], reached: Reached, unroutable: MutableMapping[str, int], now: Now = wall_clock,
     ) -> None:  # fmt: skip
-        """Prepare the timers; `counts` are the topics' numbers of partitions."""
+        """Prepare the timers; `counts` are the topics' numbers of partitions, `unroutable` what the router finds: see there."""
         self._agent = agent
         self._store = store
         self._outbox = outbox
@@ -53,19 +53,23 @@ class Clock:
         self._lease_seconds = lease_seconds
         self._counts = counts
         self._reached = reached
+        self._unroutable = unroutable
         self._heard: dict[Partition, Heard] = {}
         self._now = now
         self._looked_at: Registry | None = None
         self._unasked: set[str] = set()
 
     async def run_due(self) -> None:
-        """Queue delayed and retried jobs when their time comes, and conclude what took too long."""
+        """Queue delayed and retried jobs when their time comes, and conclude what took too long or cannot be routed."""
         while True:
             await asyncio.sleep(DUE_EVERY_SECONDS)
             try:
                 for partition in self._agent.partitions:
                     if ids := await self._store.due(partition, self._now(), DUE_AT_ONCE):
                         await self._agent.decide_jobs(partition, ids, self._on_due)
+                    if stuck := [name for name, place in self._unroutable.items() if place == partition]:
+                        await self._agent.decide_jobs(partition, stuck, on_unroutable)
+                self._unroutable.clear()  # Of others' partitions, too: their owners find them as well.
             except redis.RedisError as error:
                 logger.debug("Timers wait for the store: %s", error)
 

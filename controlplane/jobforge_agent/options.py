@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from controlplane.events.bounds import oversized
 from controlplane.events.errors import envelope
 from controlplane.events.types import ErrorEnvelope, JobSubmitted
 
@@ -17,6 +18,8 @@ Bound = tuple[str, float | None, float, float]
 
 def impossible(event: JobSubmitted, error_id: str) -> ErrorEnvelope | None:
     """Return why no job can have these options, or None; not-a-number is within no bounds."""
+    if (unfit := oversized(event, error_id)) is not None:
+        return unfit
     for field, value, least, most in _bounds(event):
         if value is not None and not least <= value <= most:
             text = f"Expected {field} from {least:g} to {most:g}, but found {value!r}."

@@ -8,9 +8,11 @@ from typing import Final
 import msgspec
 
 from controlplane.events.types import RefusedCandidate
-from controlplane.jobforge_agent.state import CRITICAL, Job
+from controlplane.jobforge_agent.state import CRITICAL, Job, Lane
 
 REFUSALS_KEPT: Final = 8
+LONGEST_REFUSAL_CHARACTERS: Final = 200
+"""A longer reason is cut there, and ends in three dots: labels are whatever somebody wrote."""
 
 
 class Candidate(msgspec.Struct, kw_only=True):
@@ -94,8 +96,8 @@ def unable(job: Job, runner: Candidate) -> str | None:
     return None
 
 
-def full(job: Job, runner: Candidate) -> str | None:
-    """Return why a runner has no room for a job now, or None."""
+def full(job: Job | Lane, runner: Candidate) -> str | None:
+    """Return why a runner has no room for a job, or those of a lane, now, or None."""
     if runner.on_trial and runner.busy:
         return "is on trial with one attempt: its circuit breaker is half open"
     if runner.busy + job.slots > runner.slots:
@@ -193,7 +195,12 @@ class _Hands:
             if left and runner.runner_id not in chosen_from:
                 left -= 1
                 reason = refusal(job, runner) or "held for an older job that needs more room"
-                yield RefusedCandidate(runner_id=runner.runner_id, reason=reason)
+                yield RefusedCandidate(runner_id=runner.runner_id, reason=cut(reason))
+
+
+def cut(reason: str) -> str:
+    """Return a reason of bounded length; three dots say that more was said."""
+    return reason if len(reason) <= LONGEST_REFUSAL_CHARACTERS else reason[: LONGEST_REFUSAL_CHARACTERS - 3] + "..."
 
 
 def _preferred(job: Job, runner: Candidate) -> int:

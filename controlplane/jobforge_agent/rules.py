@@ -52,6 +52,7 @@ def may_route(
     return any(
         kind in offered[runner_id]
         and runner.pool == lane.pool
+        and lane.slots <= runner.slots
         and all(runner.labels.get(label) == value for label, value in lane.labels)
         for runner_id, runner in runners.items()
     )

@@ -83,7 +83,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     agent.subscribe(app)
     clock = Clock(
         agent, store, outbox, connection, group=group, lease_seconds=settings.lease_seconds, counts=counts,
-        reached=partial(reached, app),
+        reached=partial(reached, app), unroutable=router.unroutable,
     )  # fmt: skip
     thresholds = Thresholds(
         failures=settings.breaker_failures, window_seconds=settings.breaker_window_seconds,

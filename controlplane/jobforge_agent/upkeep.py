@@ -26,7 +26,7 @@ from controlplane.jobforge_agent.control_store import UNREAD, Place
 from controlplane.jobforge_agent.gauges import breakers_of, slots_of
 from controlplane.jobforge_agent.moments import Now, elapsed, wall_clock
 from controlplane.jobforge_agent.store import Store
-from controlplane.log.producer import LogProducer
+from controlplane.log.producer import LogProducer, RecordTooLarge
 
 LOOK_EVERY_SECONDS: Final = 0.25
 REOPEN_BELOW: Final = 0.9
@@ -125,7 +125,10 @@ class Upkeep:
                 continue
             if came is not None:
                 before = None if schedule.overlap else controls.last_job.get(schedule.schedule_id)
-                await self._fire(schedule, came, last, place, before)
+                try:
+                    await self._fire(schedule, came, last, place, before)
+                except RecordTooLarge as error:  # Declared on the log itself: the gateway refuses it.
+                    logger.debug("Schedule %s cannot fire: %s", schedule.schedule_id, error)
 
     async def _waiting(self) -> tuple[Controls, list[tuple[ScheduleDeclared, str, Place | None]]]:
         """Return the controls and the schedules that do not rest, each with the guard of its last time and its place: all of one moment.

@@ -8,6 +8,7 @@ from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from controlplane.events.catalog import TOPICS
+from controlplane.events.sizes import LARGEST_INLINE_BYTES, RESERVED_BYTES
 from controlplane.log.clients import administrator
 from controlplane.log.connection import LogConnection, LogUnavailable, refusal
 from controlplane.log.reader import LogReader
@@ -16,6 +17,8 @@ from controlplane.settings import Settings
 LARGEST_RECORD_BYTES: Final = 1_000_000
 LARGEST_BATCH_BYTES: Final = 2 * LARGEST_RECORD_BYTES
 SERVED_WITHIN_SECONDS: Final = 30.0
+
+assert LARGEST_INLINE_BYTES + RESERVED_BYTES <= LARGEST_RECORD_BYTES  # A job that is accepted can be given to a runner.
 
 
 class PartitionsDiffer(ValueError):

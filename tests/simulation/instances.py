@@ -132,7 +132,7 @@ class Instance(Process):
         self.agent = Agent(link, self.store, self.producer, self.outbox, self.router, GROUP, now=self.now)
         self.clock = Clock(
             self.agent, self.store, self.outbox, link, group=GROUP, lease_seconds=LEASE_SECONDS, counts=log.counts,
-            reached=self._reached, now=self.now,
+            reached=self._reached, unroutable=self.router.unroutable, now=self.now,
         )  # fmt: skip
         self.upkeep = Upkeep(
             self.agent, self.store, self.producer, partitions=log.counts[SUBMISSIONS.name], most_in_flight=MOST_IN_FLIGHT,

@@ -5,6 +5,7 @@ import hashlib
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -66,6 +67,21 @@ def submitted_to(stack: SystemStack, job_ids: list[str], *, astray: bool) -> Non
         await producer.stop()
 
     asyncio.run(write())
+
+
+def test_a_submission_that_no_runner_could_be_given_is_rejected_alone(stack: SystemStack, client: Client) -> None:
+    async def write() -> None:
+        async with LogClient(stack.connection()) as log:
+            small = log.submission("s.nap", {}, job_id="too-large")
+            # The largest that the log takes: what gave it to a runner would be larger.
+            payload = msgspec.structs.replace(small.payload, data=b'"' + b"x" * 999_780 + b'"')
+            await log.submit([msgspec.structs.replace(small, payload=payload)])
+
+    asyncio.run(write())
+    behind = client.submit("s.nap", {})
+    assert behind.wait(WAIT_SECONDS).phase == "COMPLETED"
+    rejected = client.handle("too-large").wait(WAIT_SECONDS)
+    assert (rejected.phase, rejected.error and rejected.error["code"]) == ("REJECTED", "payload_too_large")
 
 
 def letter_of(client: Client, job_id: str) -> Any:

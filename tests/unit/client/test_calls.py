@@ -17,7 +17,9 @@ from controlplane.api.models import EventView, JobView, Phase
 from controlplane.api.problems import problem_fields
 from controlplane.api.submissions import OptionInvalid
 from controlplane.client import AsyncClient, Client, ControlPlaneError, LogClient, calls
+from controlplane.contents import ContentTooLarge
 from controlplane.events.errors import ERROR_CODES, envelope
+from controlplane.events.sizes import LARGEST_INLINE_BYTES
 
 Answer = Callable[[httpx.Request], httpx.Response]
 
@@ -287,6 +289,17 @@ def test_the_log_takes_only_what_is_a_job(job_type: str, options: Any, message: 
     client = LogClient("nowhere:1")
     with pytest.raises(OptionInvalid, match=message):
         client.submission(job_type, None, **options)
+
+
+def test_the_log_takes_nothing_that_jobforge_would_reject_as_too_large() -> None:
+    client = LogClient("nowhere:1")
+    with pytest.raises(
+        ContentTooLarge, match=r"Expected payload and labels of at most 921600 bytes .* but found 921601"
+    ):
+        client.submission("t", "x" * (LARGEST_INLINE_BYTES - 1))
+    assert client.submission("t", "x" * (LARGEST_INLINE_BYTES - 2)).payload.data
+    with pytest.raises(OptionInvalid, match="Expected correlation_id to have at most 1000 characters, but found 1001"):
+        client.submission("t", None, correlation_id="c" * 1001)
 
 
 def test_a_submission_to_the_log_is_the_event_that_the_gateway_would_write() -> None:
