@@ -44,6 +44,9 @@ BUCKETS_SECONDS: Final = (
 STARTED_AT_MOST: Final = 100_000
 """So many running attempts are remembered for their run time; those beyond are not measured."""
 
+LETTER_CODES: Final = ("record_undecodable", "event_unexpected", "wrong_partition", "not_found", "record_poisonous")
+"""Why JobForge puts records aside. Counted from 0: what is born at 1 has no increase, and raises no alert."""
+
 BREAKER_STATES: Final = {"CLOSED": 0, "HALF_OPEN": 1, "OPEN": 2}
 
 
@@ -112,6 +115,8 @@ class Metrics:
         self._dead_letters = Counter(
             "controlplane_dead_letters_total", "Records put aside.", ["code"], registry=registry
         )
+        for code in LETTER_CODES:
+            self._dead_letters.labels(code)
         self._folded = Counter(
             "controlplane_partitions_folded_total", "Partitions folded from the log again.", registry=registry
         )

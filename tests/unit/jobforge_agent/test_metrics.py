@@ -1,5 +1,8 @@
 """What JobForge's metrics say after jobs moved: each stage, outcome and error as an operator's query would find it."""
 
+import inspect
+import re
+
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
@@ -9,8 +12,9 @@ from controlplane.events.errors import envelope
 from controlplane.events.header import outside_header
 from controlplane.events.identity import Instant
 from controlplane.events.types import Content, LogPosition, Producer
+from controlplane.jobforge_agent import batch
 from controlplane.jobforge_agent.depths import QueueKey, priority_class, queue_key
-from controlplane.jobforge_agent.metrics import Metrics
+from controlplane.jobforge_agent.metrics import LETTER_CODES, Metrics
 from controlplane.jobforge_agent.state import SECOND, Job
 from controlplane.jobforge_agent.transitions import Phase
 
@@ -99,6 +103,19 @@ def test_errors_are_counted_by_category(registry: CollectorRegistry, metrics: Me
     labels = {"category": "EXECUTION", "code": "handler_failed"}
     assert registry.get_sample_value("controlplane_attempt_failures_total", labels) == 2
     assert registry.get_sample_value("controlplane_dead_letters_total", {"code": "record_undecodable"}) == 1
+
+
+def test_every_reason_to_put_a_record_aside_is_counted_from_zero(registry: CollectorRegistry, metrics: Metrics) -> None:
+    """A series that is born at 1 has no increase: the first record put aside would raise no alert."""
+    del metrics
+    source = inspect.getsource(batch)
+    reasons = {
+        *re.findall(r'_with_error\(\s*consumed,\s*"(\w+)"', source),
+        *re.findall(r'envelope\(\s*"(\w+)"', source),
+    }
+    assert reasons == set(LETTER_CODES)
+    for code in reasons:
+        assert registry.get_sample_value("controlplane_dead_letters_total", {"code": code}) == 0, code
 
 
 def test_what_is_no_longer_there_is_no_longer_told(registry: CollectorRegistry, metrics: Metrics) -> None:
