@@ -2,6 +2,8 @@
 
 import inspect
 import re
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,6 +15,7 @@ from controlplane.events.header import outside_header
 from controlplane.events.identity import Instant
 from controlplane.events.types import Content, LogPosition, Producer
 from controlplane.jobforge_agent import batch
+from controlplane.jobforge_agent.agent import Agent
 from controlplane.jobforge_agent.depths import QueueKey, priority_class, queue_key
 from controlplane.jobforge_agent.metrics import LETTER_CODES, Metrics
 from controlplane.jobforge_agent.state import SECOND, Job
@@ -116,6 +119,27 @@ def test_every_reason_to_put_a_record_aside_is_counted_from_zero(registry: Colle
     assert reasons == set(LETTER_CODES)
     for code in reasons:
         assert registry.get_sample_value("controlplane_dead_letters_total", {"code": code}) == 0, code
+
+
+async def test_what_is_put_aside_of_runners_and_controls_is_counted(
+    registry: CollectorRegistry, metrics: Metrics
+) -> None:
+    async def taken(*_: object, **__: object) -> bool:
+        return True
+
+    async def refreshed() -> None:
+        pass
+
+    agent: Any = SimpleNamespace(
+        metrics=metrics, notes=SimpleNamespace(take=taken, refresh=refreshed),
+        _producer=SimpleNamespace(identity=Producer(service="jobforge", version="0"), record=lambda event: event),
+        _outbox=SimpleNamespace(next_name=lambda: "one", publish=lambda name, records: None),
+    )  # fmt: skip
+    record = SimpleNamespace(
+        topic="controlplane.controls", partition=0, offset=3, timestamp=1, key=b"k", value=b"garbage"
+    )
+    await Agent._note(agent, [batch.consume(record, 1)], {})
+    assert registry.get_sample_value("controlplane_dead_letters_total", {"code": "record_undecodable"}) == 1
 
 
 def test_what_is_no_longer_there_is_no_longer_told(registry: CollectorRegistry, metrics: Metrics) -> None:
