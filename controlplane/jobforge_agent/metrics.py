@@ -128,6 +128,9 @@ class Metrics:
         self._owned = Gauge(
             "controlplane_owned_partitions", "Job partitions that this instance owns.", registry=registry
         )
+        self._store = Gauge(
+            "controlplane_store_answers", "1 while the schedule store answers this instance, 0 while it does not.", registry=registry
+        )  # fmt: skip
         self._started: dict[str, int] = {}
         self._counted: dict[type[msgspec.Struct], Callable[[Any], None]] = {
             types.JobRetryScheduled: self._failed,
@@ -154,6 +157,10 @@ class Metrics:
     def outbox(self, age_seconds: Callable[[], float]) -> None:
         """Take what tells the age of the oldest unacknowledged decision, asked at each scrape."""
         self._found.outbox_age_seconds = age_seconds
+
+    def store(self, answers: Callable[[], bool]) -> None:
+        """Take what tells whether the schedule store answers, asked at each scrape."""
+        self._store.set_function(answers)
 
     def owns(self, partitions: int) -> None:
         """Take how many job partitions this instance owns."""

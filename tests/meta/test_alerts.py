@@ -39,6 +39,7 @@ HEALTHY: Final = {
     'controlplane_owned_partitions{instance="jobforge-1"}': 4,
     'controlplane_owned_partitions{instance="jobforge-2"}': 4,
     'controlplane_runner_slots{instance="jobforge-1",runner="parser",state="free"}': 4,
+    'controlplane_store_answers{instance="jobforge-1"}': 1,
     'controlplane_outbox_age_seconds{instance="jobforge-1"}': 0,
     'controlplane_dead_letters_total{instance="jobforge-1",code="record_undecodable"}': 0,
     'controlplane_http_faults_total{instance="gateway-1"}': 0,
@@ -69,6 +70,9 @@ SCENARIOS: Final[dict[str, tuple[Mapping[str, str], float, set[str]]]] = {
         {name: steadily(4, 0) for name in OF_JOBFORGE if "owned" in name}
         | {name: steadily(4, ENDED) for name in OF_JOBFORGE if "slots" in name},
         2, {"NoJobForge"},
+    ),
+    "Redis does not answer": (
+        {'controlplane_store_answers{instance="jobforge-1"}': steadily(1, 0)}, 1, {"StoreAway"},
     ),
     "the last gateway ends": (
         {'up{job="gateway",instance="gateway-1"}': steadily(1, ENDED)}, 2, {"NoGateway"},

@@ -153,6 +153,11 @@ def test_what_is_no_longer_there_is_no_longer_told(registry: CollectorRegistry, 
     assert registry.get_sample_value("controlplane_runner_slots", {"runner": "media-1", "state": "busy"}) == 3
     assert registry.get_sample_value("controlplane_breaker_state", {"kind": "job_type", "name": "image.thumbnail"}) == 2
     assert registry.get_sample_value("controlplane_outbox_age_seconds") == 2.5
+    away = False
+    metrics.store(lambda: not away)
+    assert registry.get_sample_value("controlplane_store_answers") == 1
+    away = True
+    assert registry.get_sample_value("controlplane_store_answers") == 0
     metrics.queues({})
     assert registry.get_sample_value("controlplane_queue_depth", key._asdict()) is None
 
