@@ -52,7 +52,7 @@ check: setup ## Formatting, lint, types, direction of imports, schema drift and 
 	@$(BIN)/mypy $(SOURCES)
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m controlplane.events.check
-	@$(BIN)/pytest --quiet --no-header tests/meta/test_deployment.py tests/meta/test_deployment_secure.py tests/meta/test_lock.py tests/meta/test_reference.py tests/meta/test_operations.py
+	@$(BIN)/pytest --quiet --no-header tests/meta/test_deployment.py tests/meta/test_deployment_secure.py tests/meta/test_lock.py tests/meta/test_reference.py tests/meta/test_operations.py tests/meta/test_alerts.py
 	@$(BIN)/python -m tools.audit_dependencies requirements.lock
 
 .PHONY: format

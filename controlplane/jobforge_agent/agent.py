@@ -347,15 +347,15 @@ class Agent:
     # Runners and controls
 
     async def _note(self, batch: Sequence[Consumed], expect: Mapping[Partition, tuple[int, int]]) -> None:
-        letters = [
-            self._producer.record(dead_letter(consumed, consumed.error, self._producer.identity))
-            for consumed in batch
-            if consumed.error is not None
-        ]
+        refused = [
+            dead_letter(consumed, consumed.error, self._producer.identity) for consumed in batch if consumed.error is not None
+        ]  # fmt: skip
+        letters = [self._producer.record(one) for one in refused]
         name = self._outbox.next_name()
         if not await self.notes.take(batch, expect=expect, outbox=(name, letters)):
             raise StoreLost(f"Expected the stored position {dict(expect)}, but the store is elsewhere.")
         self._outbox.publish(name, letters)
+        self.metrics.decided(refused)
         await self.notes.refresh()
 
     # What neither a record nor a job decides

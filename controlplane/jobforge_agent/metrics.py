@@ -44,6 +44,9 @@ BUCKETS_SECONDS: Final = (
 STARTED_AT_MOST: Final = 100_000
 """So many running attempts are remembered for their run time; those beyond are not measured."""
 
+LETTER_CODES: Final = ("record_undecodable", "event_unexpected", "wrong_partition", "not_found", "record_poisonous")
+"""Why JobForge puts records aside. Counted from 0: what is born at 1 has no increase, and raises no alert."""
+
 BREAKER_STATES: Final = {"CLOSED": 0, "HALF_OPEN": 1, "OPEN": 2}
 
 
@@ -112,6 +115,8 @@ class Metrics:
         self._dead_letters = Counter(
             "controlplane_dead_letters_total", "Records put aside.", ["code"], registry=registry
         )
+        for code in LETTER_CODES:
+            self._dead_letters.labels(code)
         self._folded = Counter(
             "controlplane_partitions_folded_total", "Partitions folded from the log again.", registry=registry
         )
@@ -123,6 +128,9 @@ class Metrics:
         self._owned = Gauge(
             "controlplane_owned_partitions", "Job partitions that this instance owns.", registry=registry
         )
+        self._store = Gauge(
+            "controlplane_store_answers", "1 while the schedule store answers this instance, 0 while it does not.", registry=registry
+        )  # fmt: skip
         self._started: dict[str, int] = {}
         self._counted: dict[type[msgspec.Struct], Callable[[Any], None]] = {
             types.JobRetryScheduled: self._failed,
@@ -149,6 +157,10 @@ class Metrics:
     def outbox(self, age_seconds: Callable[[], float]) -> None:
         """Take what tells the age of the oldest unacknowledged decision, asked at each scrape."""
         self._found.outbox_age_seconds = age_seconds
+
+    def store(self, answers: Callable[[], bool]) -> None:
+        """Take what tells whether the schedule store answers, asked at each scrape."""
+        self._store.set_function(answers)
 
     def owns(self, partitions: int) -> None:
         """Take how many job partitions this instance owns."""

@@ -81,6 +81,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         client_id=f"controlplane-jobforge-{instance}",
     )  # fmt: skip
     agent.subscribe(app)
+    metrics.store(lambda: not agent.outage.going_on)
     clock = Clock(
         agent, store, outbox, connection, group=group, lease_seconds=settings.lease_seconds, counts=counts,
         reached=partial(reached, app), unroutable=router.unroutable,

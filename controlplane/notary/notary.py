@@ -27,6 +27,8 @@ BATCH_RECORDS: Final = 5_000
 """Hashed in one go, off the event loop: tens of milliseconds."""
 WAIT_SECONDS: Final = 0.5
 AGAIN_SECONDS: Final = 1.0
+TOLD_SECONDS: Final = 2.0
+"""Where a partition ends counts as known for so long: several times as long as a broker waits for news to answer with."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,8 @@ class Notary:
         self._every_seconds = every_seconds
         self._producer = LogProducer(connection, service=Service.NOTARY, partitions=counts)
         self._trees: dict[Partition, PartitionTree] = {}
+        # Until when each partition is known to be signed: what nobody could look at, or publish, is not.
+        self._signed_until_milliseconds = dict.fromkeys(signed_partitions(counts), time.time_ns() // 1_000_000)
         self.reading = False
         self._signed = Counter("controlplane_notary_checkpoints", "Checkpoints signed.", registry=registry)
         self._unsigned = Gauge(
@@ -55,7 +59,7 @@ class Notary:
         self._unsigned.set_function(lambda: float(sum(tree.unsigned for tree in self._trees.values())))
         self._oldest = Gauge(
             "controlplane_notary_oldest_unsigned_seconds",
-            "Age of the oldest record that was read and is not signed.",
+            "Age of the oldest record that is not signed, or would be: while nobody can look, records count as having come.",
             registry=registry,
         )
         self._oldest.set_function(self._oldest_seconds)
@@ -75,6 +79,7 @@ class Notary:
                     self.reading = True
                     while not stop.is_set():
                         await self._turn(await reader.batch(timeout_seconds=WAIT_SECONDS, max_records=BATCH_RECORDS))
+                        self._look(reader)
                     await self._publish([head for tree in self._trees.values() if (head := tree.seal())])
             except PositionGone:
                 raise
@@ -121,7 +126,20 @@ class Notary:
         await self._producer.send([self._producer.record(event) for event in events])
         self._signed.inc(len(events))
 
+    def _look(self, reader: LogReader) -> None:
+        """Note until when each partition is signed, now that what was due is on the log.
+
+        That nothing came proves nothing: a reader is as silent about brokers that do not answer. So their word counts, where it is fresh.
+        """
+        told_milliseconds = time.time_ns() // 1_000_000 - int(TOLD_SECONDS * 1000)
+        ends = reader.known_ends(self._trees, age_seconds=TOLD_SECONDS)
+        for place, tree in self._trees.items():
+            if place in ends and tree.next_offset >= ends[place]:
+                tree.read_until_milliseconds = max(tree.read_until_milliseconds or 0, told_milliseconds)
+            since = tree.unsigned_since_milliseconds
+            until = tree.read_until_milliseconds if since is None else since
+            if until is not None:
+                self._signed_until_milliseconds[place] = until
+
     def _oldest_seconds(self) -> float:
-        waiting = [tree.unsigned_since_milliseconds for tree in self._trees.values()]
-        oldest = min((since for since in waiting if since is not None), default=None)
-        return 0.0 if oldest is None else max(0.0, time.time() - oldest / 1000)
+        return max(0.0, time.time() - min(self._signed_until_milliseconds.values()) / 1000)

@@ -18,6 +18,7 @@ class PartitionTree:
         "_signed_size",
         "_start_offset",
         "next_offset",
+        "read_until_milliseconds",
         "unsigned_since_milliseconds",
     )
 
@@ -38,6 +39,8 @@ class PartitionTree:
         self._signed_size = self._frontier.size
         self.unsigned_since_milliseconds: int | None = None
         """Append time of the first record that no head covers yet."""
+        self.read_until_milliseconds: int | None = None
+        """Whatever was appended before this moment has been read; None: nobody knows yet."""
 
     @property
     def unsigned(self) -> int:
@@ -58,6 +61,8 @@ class PartitionTree:
             self.next_offset = record.offset + 1
             if not frontier.size % every_records:
                 due.append(self._sealed())
+        if records:
+            self.read_until_milliseconds = records[-1].timestamp
         return due
 
     def seal(self) -> TreeHead | None:

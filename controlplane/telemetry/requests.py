@@ -5,10 +5,12 @@ from typing import Final
 
 from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BUCKETS_SECONDS: Final = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 UNMATCHED: Final = "unmatched"
+FAULT: Final = 500
 FRAMEWORKS_OWN: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
 """What FastAPI would tell OpenTelemetry by itself: nothing. Spans and measures are ours, and asking for a provider cost each request 15 us."""
 
@@ -25,6 +27,8 @@ class RequestMeasures:
         self.answers = Counter(
             "controlplane_http_answers_total", "Requests answered.", ["method", "route", "status"], registry=registry
         )
+        # Without labels it is there, at 0, before the first fault: what is born at 1 has no increase, and raises no alert.
+        self.faults = Counter("controlplane_http_faults_total", "Requests that met a fault of ours.", registry=registry)
         self.in_flight = Gauge(
             "controlplane_http_requests_in_flight", "Requests that are being answered.", registry=registry
         )
@@ -55,6 +59,12 @@ class Measured:
         self._measures.in_flight.inc()
         try:
             await self._app(scope, receive, noted)
+        except ClientDisconnect:
+            raise  # Whoever asked went away.
+        except Exception:
+            # What nobody expected is answered outside of every middleware: no answer was seen here.
+            status = FAULT
+            raise
         finally:
             self._measures.in_flight.dec()
             route = getattr(scope.get("route"), "path", None) or UNMATCHED
@@ -66,4 +76,6 @@ class Measured:
                 known = measures.answers.labels(method, route, str(status)), measures.seconds.labels(method, route)
                 self._known[method, route, status] = known
             known[0].inc()
+            if status == FAULT:
+                self._measures.faults.inc()
             known[1].observe(time.perf_counter() - started)

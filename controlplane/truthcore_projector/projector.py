@@ -83,6 +83,8 @@ class Projector:
         self.reading = False
         self.on_batch: Callable[[int, float], None] = lambda records, seconds: None
         """Told of each batch: records, and seconds to project them."""
+        self.on_letter: Callable[[str], None] = lambda code: None
+        """Told of each record that is put aside: why."""
 
     def standing(self, positions: Mapping[Partition, int] | None = None) -> Standing:
         """Return how this process stands; `reflects` is what an answer made of these positions knows, by default now."""
@@ -250,6 +252,8 @@ class Projector:
             logger.warning("Refused %s/%s/%s: %s", record.topic, record.partition, record.offset, one.reason)
         letters = [letter(one, self._producer) for one in refusals if one.record.topic in LETTERS_FOR]
         await self._producer.send([self._producer.record(one) for one in letters])
+        for put_aside in letters:
+            self.on_letter(put_aside.error.code)
 
     async def _watch_ends(self, reader: LogReader) -> None:
         while True:

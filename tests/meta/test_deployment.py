@@ -15,6 +15,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from controlplane.cli.stack import COPIED_SECONDS
 from controlplane.local.kafka import KafkaCluster, KafkaNode, server_properties
 from controlplane.runner import Runner
 from controlplane.settings import Settings
@@ -71,6 +72,61 @@ def test_probes_ask_where_the_services_answer() -> None:
         assert service["healthcheck"]["test"] == ["CMD", "python", "-m", "controlplane.telemetry.probe", ports[name]], (
             name
         )
+
+
+def test_every_truthcore_has_a_name_of_its_own() -> None:
+    named = {
+        name: service["environment"].get(f"{PREFIX}TRUTHCORE_NAME")
+        for name, service in own_services().items() if name.startswith("truthcore")
+    }  # fmt: skip
+    assert named == {name: name for name in named}
+    (replicas,) = (workload for workload in workloads() if workload["metadata"]["name"] == "truthcore")
+    variables = {one["name"]: one for one in replicas["spec"]["template"]["spec"]["containers"][0].get("env", ())}
+    assert variables[f"{PREFIX}TRUTHCORE_NAME"]["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+
+
+def test_a_replica_that_copies_another_is_not_ended_for_being_slow() -> None:
+    """It answers nothing until it has its file, and one that is ended begins again."""
+    (settings,) = (one["data"] for one in manifests() if one["kind"] == "ConfigMap")
+    assert settings[f"{PREFIX}TRUTHCORE_SNAPSHOT"] == "peers"
+    (replicas,) = (workload for workload in workloads() if workload["metadata"]["name"] == "truthcore")
+    probe = replicas["spec"]["template"]["spec"]["containers"][0]["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= COPIED_SECONDS
+
+
+def allowed(direction: str, name: str) -> set[tuple[str, int]]:
+    """Return to whom a workload may speak, or who may speak to it, with the port: a workload, a namespace, or anybody."""
+    found = set()
+    for policy in (one["spec"] for one in manifests() if one["kind"] == "NetworkPolicy"):
+        if policy["podSelector"] not in ({}, {"matchLabels": {"app.kubernetes.io/name": name}}):
+            continue
+        for rule in policy.get(direction, []):
+            peers = rule.get("to" if direction == "egress" else "from") or [
+                {"anybody": {"matchLabels": {"": "anybody"}}}
+            ]
+            for peer in peers:
+                (selector,) = peer.values()
+                (label,) = selector["matchLabels"].items()
+                who = "clients" if label == ("controlplane/client", "true") else label[1]
+                found |= {(who, port["port"]) for port in rule["ports"]}
+    return found
+
+
+def test_everybody_may_speak_to_whom_the_flow_needs_and_to_nobody_else() -> None:
+    (settings,) = (one["data"] for one in manifests() if one["kind"] == "ConfigMap")
+    kafka = int(settings[f"{PREFIX}KAFKA_BOOTSTRAP"].rpartition(":")[2])
+    truthcores = {int(url.rpartition(":")[2]) for url in settings[f"{PREFIX}TRUTHCORE_URLS"].split(",")}
+    assert truthcores == {8401}
+    everybody = {("kube-system", 53), ("anybody", kafka)}
+    outwards = {"gateway": {("truthcore", 8401)}, "truthcore": {("truthcore", 8401)}, "jobforge": {("anybody", 6379)}}
+    inwards = {"gateway": {("clients", 8400)}, "truthcore": {("gateway", 8401), ("truthcore", 8401)}}
+    asked = {("monitoring", port) for port in (8400, 8401, 8402)}
+    for workload in workloads():
+        name = workload["metadata"]["name"]
+        assert allowed("egress", name) == everybody | outwards.get(name, set()), name
+        assert allowed("ingress", name) == asked | inwards.get(name, set()), name
+        (port,) = workload["spec"]["template"]["spec"]["containers"][0]["ports"]
+        assert ("monitoring", port["containerPort"]) in asked, name
 
 
 def test_truthcore_is_reached_by_the_gateway_its_peers_and_prometheus_alone() -> None:

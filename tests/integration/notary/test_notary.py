@@ -21,7 +21,7 @@ from controlplane.log.reader import LogReader
 from controlplane.log.topics import ensure_topics
 from controlplane.notary.keys import private_key, public_keys, public_keys_file, publish
 from controlplane.notary.ledger import read_range
-from controlplane.notary.notary import Notary
+from controlplane.notary.notary import TOLD_SECONDS, Notary
 from controlplane.notary.prove import prove
 from controlplane.notary.verify import LogVerdict, latest_anchors, verify_log
 from controlplane.settings import Settings
@@ -58,12 +58,14 @@ async def write(connection: LogConnection, counts: dict[str, int], first: int, e
 
 
 @asynccontextmanager
-async def signing(settings: Settings, counts: dict[str, int]) -> AsyncIterator[asyncio.Task[None]]:
+async def signing(
+    settings: Settings, counts: dict[str, int], registry: CollectorRegistry | None = None
+) -> AsyncIterator[asyncio.Task[None]]:
     """A notary that works during the block, and signs the rest when it ends."""
     key = private_key(settings)
     notary = Notary(
         LogConnection.from_settings(settings), key, publish(key, public_keys_file(settings)), counts,
-        every_records=EVERY_RECORDS, every_seconds=0.5, registry=CollectorRegistry(),
+        every_records=EVERY_RECORDS, every_seconds=0.5, registry=registry or CollectorRegistry(),
     )  # fmt: skip
     stop = asyncio.Event()
     work = asyncio.create_task(notary.run(stop))
@@ -86,6 +88,13 @@ async def all_signed(settings: Settings, records: int) -> LogVerdict:
             await asyncio.sleep(0.2)
 
 
+async def told_young(registry: CollectorRegistry) -> None:
+    """Wait until the notary tells that nothing old is without a signature: these brokers say so of every partition, news or none."""
+    async with asyncio.timeout(WITHIN_SECONDS):
+        while (registry.get_sample_value("controlplane_notary_oldest_unsigned_seconds") or 0.0) > TOLD_SECONDS + 1.0:  # noqa: ASYNC110 -- a gauge
+            await asyncio.sleep(0.2)
+
+
 async def checkpoints(settings: Settings) -> list[Any]:
     async with LogReader(LogConnection.from_settings(settings), client_id="test") as reader:
         ends = await reader.end_offsets([(CHECKPOINTS.name, number) for number in range(LEDGERS)])
@@ -97,9 +106,12 @@ async def sign_through_a_crash(settings: Settings) -> LogVerdict:
     connection = LogConnection.from_settings(settings)
     counts = await ensure_topics(connection, settings)
     third = PER_PARTITION // 3
-    async with signing(settings, counts) as work:
+    registry = CollectorRegistry()
+    async with signing(settings, counts, registry) as work:
         await write(connection, counts, 0, third)
         await all_signed(settings, third * PARTITIONS)
+        await asyncio.sleep(TOLD_SECONDS + 1.5)  # Else it would be young for having begun.
+        await told_young(registry)
         await write(connection, counts, third, 2 * third)
         work.cancel()
     async with signing(settings, counts), signing(settings, counts):

@@ -1,5 +1,10 @@
 """What JobForge's metrics say after jobs moved: each stage, outcome and error as an operator's query would find it."""
 
+import inspect
+import re
+from types import SimpleNamespace
+from typing import Any
+
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
@@ -9,8 +14,10 @@ from controlplane.events.errors import envelope
 from controlplane.events.header import outside_header
 from controlplane.events.identity import Instant
 from controlplane.events.types import Content, LogPosition, Producer
+from controlplane.jobforge_agent import batch
+from controlplane.jobforge_agent.agent import Agent
 from controlplane.jobforge_agent.depths import QueueKey, priority_class, queue_key
-from controlplane.jobforge_agent.metrics import Metrics
+from controlplane.jobforge_agent.metrics import LETTER_CODES, Metrics
 from controlplane.jobforge_agent.state import SECOND, Job
 from controlplane.jobforge_agent.transitions import Phase
 
@@ -101,6 +108,40 @@ def test_errors_are_counted_by_category(registry: CollectorRegistry, metrics: Me
     assert registry.get_sample_value("controlplane_dead_letters_total", {"code": "record_undecodable"}) == 1
 
 
+def test_every_reason_to_put_a_record_aside_is_counted_from_zero(registry: CollectorRegistry, metrics: Metrics) -> None:
+    """A series that is born at 1 has no increase: the first record put aside would raise no alert."""
+    del metrics
+    source = inspect.getsource(batch)
+    reasons = {
+        *re.findall(r'_with_error\(\s*consumed,\s*"(\w+)"', source),
+        *re.findall(r'envelope\(\s*"(\w+)"', source),
+    }
+    assert reasons == set(LETTER_CODES)
+    for code in reasons:
+        assert registry.get_sample_value("controlplane_dead_letters_total", {"code": code}) == 0, code
+
+
+async def test_what_is_put_aside_of_runners_and_controls_is_counted(
+    registry: CollectorRegistry, metrics: Metrics
+) -> None:
+    async def taken(*_: object, **__: object) -> bool:
+        return True
+
+    async def refreshed() -> None:
+        pass
+
+    agent: Any = SimpleNamespace(
+        metrics=metrics, notes=SimpleNamespace(take=taken, refresh=refreshed),
+        _producer=SimpleNamespace(identity=Producer(service="jobforge", version="0"), record=lambda event: event),
+        _outbox=SimpleNamespace(next_name=lambda: "one", publish=lambda name, records: None),
+    )  # fmt: skip
+    record = SimpleNamespace(
+        topic="controlplane.controls", partition=0, offset=3, timestamp=1, key=b"k", value=b"garbage"
+    )
+    await Agent._note(agent, [batch.consume(record, 1)], {})
+    assert registry.get_sample_value("controlplane_dead_letters_total", {"code": "record_undecodable"}) == 1
+
+
 def test_what_is_no_longer_there_is_no_longer_told(registry: CollectorRegistry, metrics: Metrics) -> None:
     key = queue_key(SUBMITTED)
     assert key == QueueKey(pool="default", job_type="image.thumbnail", priority_class="normal", tenant="acme")
@@ -112,6 +153,11 @@ def test_what_is_no_longer_there_is_no_longer_told(registry: CollectorRegistry, 
     assert registry.get_sample_value("controlplane_runner_slots", {"runner": "media-1", "state": "busy"}) == 3
     assert registry.get_sample_value("controlplane_breaker_state", {"kind": "job_type", "name": "image.thumbnail"}) == 2
     assert registry.get_sample_value("controlplane_outbox_age_seconds") == 2.5
+    away = False
+    metrics.store(lambda: not away)
+    assert registry.get_sample_value("controlplane_store_answers") == 1
+    away = True
+    assert registry.get_sample_value("controlplane_store_answers") == 0
     metrics.queues({})
     assert registry.get_sample_value("controlplane_queue_depth", key._asdict()) is None
 
