@@ -11,10 +11,12 @@ from pydantic import ValidationError
 
 from controlplane.events import types
 from controlplane.events.catalog import TOPICS, Service
+from controlplane.events.controls import Controls
 from controlplane.events.identity import Instant
 from controlplane.events.sizes import LARGEST_INLINE_BYTES, LONGEST_LABEL_CHARACTERS, LONGEST_TEXT_CHARACTERS
 from controlplane.jobforge_agent.batch import consume, dead_letter
 from controlplane.jobforge_agent.commands import on_retry_requested
+from controlplane.jobforge_agent.control_store import Place
 from controlplane.jobforge_agent.decide import Decision, Related, cancelled, on_unroutable
 from controlplane.jobforge_agent.leases import Clock
 from controlplane.jobforge_agent.leasing import leased
@@ -189,15 +191,14 @@ async def test_a_schedule_whose_job_is_too_large_stops_no_other(monkeypatch: pyt
             raise RecordTooLarge("too large")
         fired.append(schedule.schedule_id)
 
-    async def guards(subjects: list[str]) -> dict[str, str]:
-        return dict.fromkeys(subjects, "1")
+    async def waiting(_: Upkeep) -> Any:
+        place = Place(position=context().cause.position, at=1)
+        return Controls(), [(one, "1", place) for one in schedules.values()]
 
     monkeypatch.setattr(Upkeep, "_fire", fire)
-    agent = SimpleNamespace(notes=SimpleNamespace(controls=SimpleNamespace(now=SimpleNamespace(schedules=schedules))))
-    store = SimpleNamespace(controls=SimpleNamespace(guards=guards))
-    upkeep = Upkeep(
-        cast(Any, agent), cast(Any, store), LOG, partitions=4, most_in_flight=1, now=lambda: Instant(200_000_000)
-    )
+    monkeypatch.setattr(Upkeep, "_waiting", waiting)
+    nobody = cast(Any, None)
+    upkeep = Upkeep(nobody, nobody, LOG, partitions=4, most_in_flight=1, now=lambda: Instant(200_000_000))
     await upkeep.fire_schedules()
     assert fired == ["small"]
 
