@@ -76,6 +76,9 @@ def look(turns: list[str], runners: Mapping[str, Candidate]) -> Look:
         if kind is None:
             able = [runner for runner in runners.values() if can(runner, lane)]
             kind = kinds[key] = _Kind(able=able, free=[one for one in able if full(lane, one) is None])
+        if len(found.open) >= LANES_AT_ONCE:  # The rest is only asked about where all of these come to nothing.
+            (found.open if kind.free else found.waiting).append(name)
+            continue
         kind.free = [one for one in kind.free if full(lane, one) is None and one.runner_id not in held]
         if kind.free:
             chosen = min(kind.free, key=lambda one: (one.load * one.pace, one.pace, one.runner_id))
