@@ -21,9 +21,10 @@ from controlplane.api.problems import refused
 from controlplane.log.positions import Partition
 from controlplane.truthcore_projector.cursors import Cursor, Gathered, tuples
 from controlplane.truthcore_projector.past import world
+from controlplane.truthcore_projector.reach import check_reach
 from controlplane.truthcore_projector.store import Store, positions_in
 from controlplane.truthcore_projector.tables import TABLES, stored
-from controlplane.truthcore_projector.visibility import TENANTS, check_reach
+from controlplane.truthcore_projector.visibility import TENANTS, shut
 
 SQL_SECONDS: Final = 10.0
 JSON_ROWS: Final = 10_000
@@ -115,6 +116,8 @@ def _database(cursor: Cursor, text: str) -> Iterator[duckdb.DuckDBPyConnection]:
         Refused: those tables have more rows than are brought together for one query.
     """
     if isinstance(cursor, duckdb.DuckDBPyConnection):
+        if TENANTS.get() is not None:
+            shut(cursor)
         yield cursor
         return
     assert isinstance(cursor, Gathered)  # What SQL sees of the past it says itself.
