@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def test_tenants_see_and_touch_nothing_of_each_other(client: Callable[..., Clien
         "WITH live_events AS (SELECT * FROM live_events) SELECT * FROM live_events",
         "SELECT stats(tenant) FROM submissions",
     ):
-        around = refusal(lambda sql=sql: eve.request("POST", "/v1/sql", body={"sql": sql}))
+        around = refusal(partial(eve.request, "POST", "/v1/sql", body={"sql": sql}))
         assert (around.code, around.field) == ("forbidden", "sql")
 
 
