@@ -42,7 +42,7 @@ from controlplane.truthcore_projector.parts import add_parts
 from controlplane.truthcore_projector.peers import Peers
 from controlplane.truthcore_projector.projector import Projector
 from controlplane.truthcore_projector.snapshots import Snapshots
-from controlplane.truthcore_projector.sql import select, select_table
+from controlplane.truthcore_projector.sql import Turns, select, select_table
 from controlplane.truthcore_projector.store import Store
 from controlplane.truthcore_projector.visibility import TenantsOfRequest
 
@@ -70,7 +70,7 @@ def create_app(
     add_truths(app, asked)
     add_lineage(app, asked)
     add_audit(app, asked, projector, store)
-    _add_sql(app, asked)
+    _add_sql(app, asked, projector)
     add_parts(app, store, projector)
     if snapshots is not None:
         add_snapshots(app, snapshots)
@@ -188,19 +188,24 @@ def _add_events(app: FastAPI, asked: Asked) -> None:
         return models.CausationAnswer(chain=chain, tree=tree, reflects=reflects)
 
 
-def _add_sql(app: FastAPI, asked: Asked) -> None:
+def _add_sql(app: FastAPI, asked: Asked, projector: Projector) -> None:
+    turns = Turns()
+
     @app.post("/v1/sql", response_model=models.SqlAnswer, responses=AS_TABLES)
     async def sql(
         request: Request, body: models.SqlRequest, as_of: AsOfText = None, min_position: MinPosition = None,
         wait_seconds: WaitSeconds = 5.0, format: Format | None = None,  # noqa: A002 -- its name in the URL
     ) -> models.SqlAnswer | Response:  # fmt: skip
         known, form = as_of_from(as_of), wanted_format(request, format)
-        if form != "json":
-            (table, truncated), reflects = await asked(
-                min_position, wait_seconds, lambda cursor: select_table(cursor, body, bounds(cursor, known))
+        # Nobody waits for the log in a turn that others wait for.
+        await projector.wait_for(min_position or (), wait_seconds)
+        async with turns.one():
+            if form != "json":
+                (table, truncated), reflects = await asked(
+                    min_position, wait_seconds, lambda cursor: select_table(cursor, body, bounds(cursor, known))
+                )
+                return table_response(table, form, reflects, truncated=truncated)
+            (columns, rows, truncated), reflects = await asked(
+                min_position, wait_seconds, lambda cursor: select(cursor, body, bounds(cursor, known))
             )
-            return table_response(table, form, reflects, truncated=truncated)
-        (columns, rows, truncated), reflects = await asked(
-            min_position, wait_seconds, lambda cursor: select(cursor, body, bounds(cursor, known))
-        )
-        return models.SqlAnswer(columns=columns, rows=rows, truncated=truncated, reflects=reflects)
+            return models.SqlAnswer(columns=columns, rows=rows, truncated=truncated, reflects=reflects)

@@ -1,36 +1,46 @@
-"""Read-only SQL for strangers: one SELECT, in a transaction that cannot write, with limits on time and rows.
+"""Read-only SQL for strangers: one SELECT, in a transaction that cannot write, with limits on time, rows and bytes, a few at once.
 
 What the statement cannot do is held by the database and not by reading the statement: its type says SELECT also for
 `WITH x AS (INSERT ...) SELECT ...`, but a read-only transaction refuses the insert. Files, extensions and settings are out of reach
 because the store switches external access off and locks the configuration.
 """
 
+import asyncio
 import math
 import re
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from datetime import date, datetime
 from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
+from pydantic_core import to_json
 
 from controlplane.api.models import SqlRequest
 from controlplane.api.problems import refused
 from controlplane.log.positions import Partition
 from controlplane.truthcore_projector.cursors import Cursor, Gathered, tuples
 from controlplane.truthcore_projector.past import world
+from controlplane.truthcore_projector.reach import check_reach
 from controlplane.truthcore_projector.store import Store, positions_in
 from controlplane.truthcore_projector.tables import TABLES, stored
-from controlplane.truthcore_projector.visibility import TENANTS, check_reach
+from controlplane.truthcore_projector.visibility import TENANTS, shut
 
 SQL_SECONDS: Final = 10.0
 JSON_ROWS: Final = 10_000
 ROWS_LIMIT: Final = 1_000_000
-BATCH_ROWS: Final = 10_000
+ANSWER_BYTES: Final = 64 * 1024 * 1024
+"""Of an answer as JSON, or as Arrow before Parquet compresses it: it is in memory several times, here and in the gateway, until it is sent."""
+BATCH_ROWS: Final = 512
+"""Bytes are counted batch by batch: of so few rows that what is too much is not copied whole before it is known, and so many that a million take no longer."""
+AT_ONCE: Final = 2
+"""Statements of one process: what each holds in memory comes on top of what the others do."""
+TURN_SECONDS: Final = 5.0
 TOGETHER_ROWS: Final = 1_000_000
 """Rows of one table that are brought together where the log is sharded."""
+_FAULTS: Final = {"INTERRUPT Error": duckdb.InterruptException, "Out of Memory Error": duckdb.OutOfMemoryException}
 
 
 def select(
@@ -48,10 +58,18 @@ def select(
         raise refused("request_invalid", text, field="limit_rows", found=body.limit_rows)
     with _database(cursor, body.sql) as database, _limited(database):
         database.execute(_statement(database, body.sql, ends))
-        found = database.fetchmany(body.limit_rows + 1)
         columns = [column[0] for column in database.description or []]
-    rows = [[_plain(value) for value in row] for row in found[: body.limit_rows]]
-    return columns, rows, len(found) > body.limit_rows
+        rows: list[list[Any]] = []
+        size = 0
+        while (row := database.fetchone()) is not None:
+            if len(rows) == body.limit_rows:
+                return columns, rows, True
+            rows.append([_plain(value) for value in row])
+            _fits(
+                size + sum(len(value) for value in rows[-1] if isinstance(value, str))
+            )  # Before they are copied as JSON.
+            size = _fits(size + len(to_json(rows[-1])))
+        return columns, rows, False
 
 
 def select_table(
@@ -64,13 +82,63 @@ def select_table(
     """
     with _database(cursor, body.sql) as database, _limited(database):
         reader = database.sql(_statement(database, body.sql, ends)).to_arrow_reader(BATCH_ROWS)
-        batches, rows = [], 0
-        for batch in reader:
+        batches, rows, size = [], 0, 0
+        for batch in _batches(reader):
+            size = _fits(size + batch.nbytes)
             batches.append(batch)
             rows += batch.num_rows
             if rows > body.limit_rows:
                 break
-        return pa.Table.from_batches(batches, reader.schema).slice(0, body.limit_rows), rows > body.limit_rows
+        table = pa.Table.from_batches(batches, reader.schema).slice(0, body.limit_rows)
+        return table.combine_chunks(), rows > body.limit_rows
+
+
+def _fits(size: int) -> int:
+    """Return the size of an answer so far, in bytes.
+
+    Raises:
+        Refused: it is too large.
+    """
+    if size > ANSWER_BYTES:
+        text = f"Expected an answer of at most {ANSWER_BYTES:,} bytes, but it has more: ask for fewer rows, or for less of each."
+        raise refused("query_limit", text, field="sql", expected=f"at most {ANSWER_BYTES}", found=size)
+    return size
+
+
+def _batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """Yield the rows; a fault behind the first of them, of which Arrow keeps the words alone, is the database's again."""
+    try:
+        yield from reader
+    except OSError as error:
+        kind = next((kind for words, kind in _FAULTS.items() if str(error).startswith(words)), duckdb.Error)
+        raise kind(str(error)) from error
+
+
+class Turns:
+    """Lets a few statements of strangers run at once; the others wait for their turn, without a thread or a snapshot."""
+
+    def __init__(self) -> None:
+        """Begin with nobody."""
+        self._free = asyncio.Semaphore(AT_ONCE)
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """Hold one turn.
+
+        Raises:
+            Refused: none came free in time.
+        """
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                await self._free.acquire()
+        except TimeoutError as error:
+            text = f"Expected one of {AT_ONCE} SQL statements at once to end within {TURN_SECONDS:g} s, but none did."
+            expected = f"at most {AT_ONCE} at once"
+            raise refused("overloaded", text, expected=expected, retry_after_seconds=TURN_SECONDS) from error
+        try:
+            yield
+        finally:
+            self._free.release()
 
 
 def _statement(database: duckdb.DuckDBPyConnection, text: str, ends: Mapping[Partition, int] | None) -> str:
@@ -115,6 +183,8 @@ def _database(cursor: Cursor, text: str) -> Iterator[duckdb.DuckDBPyConnection]:
         Refused: those tables have more rows than are brought together for one query.
     """
     if isinstance(cursor, duckdb.DuckDBPyConnection):
+        if TENANTS.get() is not None:
+            shut(cursor)
         yield cursor
         return
     assert isinstance(cursor, Gathered)  # What SQL sees of the past it says itself.

@@ -101,3 +101,4 @@ VIEWS: Final = (
       max_by(value, "offset") FILTER (kind = 'REGISTERED') AS value
     FROM runner_events GROUP BY runner_id HAVING count(*) FILTER (kind = 'REGISTERED') > 0""",
 )
+VIEW_NAMES: Final = tuple(view.removeprefix("CREATE OR REPLACE VIEW ").split(" AS\n", 1)[0] for view in VIEWS)

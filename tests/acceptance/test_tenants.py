@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,15 @@ def test_tenants_see_and_touch_nothing_of_each_other(client: Callable[..., Clien
     eves = eve.request("POST", "/v1/sql", body={"sql": "SELECT count(*) FROM jobs"})
     adas = ada.request("POST", "/v1/sql", body={"sql": "SELECT job_id, tenant FROM jobs"})
     assert (eves["rows"], adas["rows"]) == ([[0]], [["acme-1", "acme"]])
-    around = refusal(lambda: eve.request("POST", "/v1/sql", body={"sql": "SELECT * FROM main.events"}))
-    assert (around.code, around.field) == ("forbidden", "sql")
+    assert eve.sql_table("SELECT job_id FROM jobs").num_rows == 0
+    assert ada.sql_table("SELECT job_id FROM jobs").to_pylist() == [{"job_id": "acme-1"}]
+    for sql in (
+        "SELECT * FROM main.events",
+        "WITH live_events AS (SELECT * FROM live_events) SELECT * FROM live_events",
+        "SELECT stats(tenant) FROM submissions",
+    ):
+        around = refusal(partial(eve.request, "POST", "/v1/sql", body={"sql": sql}))
+        assert (around.code, around.field) == ("forbidden", "sql")
 
 
 def listening(client: Client, path: str, found: list[str], *, accept: str = "text/event-stream") -> threading.Thread:

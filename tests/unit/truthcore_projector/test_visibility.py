@@ -11,8 +11,9 @@ from controlplane.api.problems import Refused
 from controlplane.events import types
 from controlplane.events.types import LogPosition
 from controlplane.truthcore_projector import queries
+from controlplane.truthcore_projector.reach import check_reach
 from controlplane.truthcore_projector.tables import ROWS, TABLES
-from controlplane.truthcore_projector.visibility import CONDITIONS, EVERYBODYS, check_reach
+from controlplane.truthcore_projector.visibility import CONDITIONS, EVERYBODYS
 from tests.unit.truthcore_projector.stories import Projection, header, projection
 
 
