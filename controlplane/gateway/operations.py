@@ -12,7 +12,6 @@ from controlplane.api.cron import ScheduleInvalid, times
 from controlplane.api.fields import AS_NUMBER, INT_MOST, Number, YesNo
 from controlplane.api.models import Acknowledgement, Identifier, JobRequest, Model, Phase
 from controlplane.api.problems import Refused, refused
-from controlplane.api.submissions import json_content
 from controlplane.events import types
 from controlplane.events.catalog import CONTROLS
 from controlplane.events.header import outside_header
@@ -179,7 +178,7 @@ async def declare_schedule(request: Request, schedule_id: Identifier, body: Sche
         raise refused("request_invalid", f"Expected a time that comes, but {body.cron!r} never does.", field="cron")
     like = submission(body.job.model_copy(update={"job_id": "template"}), door_of(request))
     template = types.JobTemplate(
-        job_type=like.job_type, contract_major=like.contract_major, payload=json_content(body.job.payload), pool=like.pool,
+        job_type=like.job_type, contract_major=like.contract_major, payload=like.payload, pool=like.pool,
         priority=like.priority, required_labels=like.required_labels, preferred_labels=like.preferred_labels, slots=like.slots,
         retry=like.retry, timeouts=like.timeouts, concurrency_key=like.concurrency_key, rate_key=like.rate_key,
     )  # fmt: skip

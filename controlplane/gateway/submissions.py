@@ -12,7 +12,7 @@ from controlplane.api.models import Acknowledgement, Identifier, JobRequest, Mod
 from controlplane.api.problems import Refused, refused
 from controlplane.api.submissions import OptionInvalid, instant_of, job_submitted, json_content
 from controlplane.contents import ContentStore
-from controlplane.contents.keys import KeyForgotten
+from controlplane.contents.keys import KeyForgotten, KeyMissing
 from controlplane.events import types
 from controlplane.events.header import outside_header
 from controlplane.events.identity import Instant, name_based_id, random_id
@@ -153,6 +153,8 @@ def submission(
         return job_submitted(request, job_id=job_id, payload=payload, header=header, idempotency_key=idempotency_key)
     except KeyForgotten as error_found:
         raise refused("content_forgotten", str(error_found), field="secret") from error_found
+    except KeyMissing as error_found:
+        raise refused("key_missing", str(error_found), field="secret") from error_found
     except (OptionInvalid, PydanticSerializationError) as error_found:
         raise refused("request_invalid", str(error_found), field="body") from error_found
 
