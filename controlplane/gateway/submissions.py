@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic_core import PydanticSerializationError
 
 from controlplane.api.fields import Moment, Number, Whole, YesNo
-from controlplane.api.models import Acknowledgement, Identifier, JobRequest, Model
+from controlplane.api.models import Acknowledgement, Identifier, JobRequest, Model, TenantName
 from controlplane.api.problems import Refused, refused
 from controlplane.api.submissions import OptionInvalid, instant_of, job_submitted, json_content
 from controlplane.contents import ContentStore
@@ -77,7 +77,7 @@ class AssertionRequest(Model):
     )
     inputs: list[Reference] = Field([], max_length=1000)
     supersedes: Reference | None = None
-    tenant: Identifier | None = Field(None, description="By default that of whoever asks.")
+    tenant: TenantName | None = Field(None, description="By default that of whoever asks.")
 
 
 class RetractionRequest(Model):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -129,3 +130,44 @@ async def test_however_a_job_is_submitted_its_secret_is_kept(web: Web, path: str
     assert event.payload.encryption_key_id == "default/customer-17"
     assert b"XYZZY" not in event.payload.data
     assert b"XYZZY" in store.check_out(event.payload)
+
+
+@pytest.mark.parametrize("tenant", ["acme/eu", "acme:eu", "*"])
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/jobs", LETTER),
+        ("POST", "/v1/secrets/customer/forget", {}),
+        ("POST", "/v1/assertions", {"subject": "s", "predicate": "p", "value": 1}),
+        ("PUT", "/v1/shares/{tenant}", {"weight": 2}),
+        ("PUT", "/v1/schedules/nightly", {"cron": "0 6 * * *", "job": LETTER}),
+    ],
+)
+async def test_nothing_is_written_for_a_tenant_whose_name_is_two(
+    web: Web, method: str, path: str, body: Any, tenant: str
+) -> None:
+    app, log, _ = web
+    given = {"job": LETTER | {"tenant": tenant}} if "job" in body else {} if "weight" in body else {"tenant": tenant}
+    found = await call(app, method, path.format(tenant=quote(tenant, safe="")), body | given)
+    assert (found.status_code in {404, 422}, log.events) == (True, [])
+
+
+async def test_limits_and_shares_of_another_tenant_are_not_shown(web: Web) -> None:
+    app, log, _ = web
+    subjects = (
+        "key:acme/order-1", "key:acme/*", "key:umbrella/patient-4711", "key:umbrella/acme/x", "key:*", "key:acme*", "key:acme2/x",
+        "tenant:acme", "tenant:umbrella", "tenant:*", "type:letter.write", "type:*",
+    )  # fmt: skip
+    for subject in subjects:
+        assert (await call(app, "PUT", f"/v1/limits/{quote(subject, safe='')}", {"max_running": 3})).status_code == 202
+    for tenant in ("acme", "umbrella", "acme2"):
+        assert (await call(app, "PUT", f"/v1/shares/{tenant}", {"weight": 2})).status_code == 202
+    for event in log.events:
+        app.state.governance.controls.take(event)
+
+    own = (await call(app, "GET", "/v1/controls", caller=Caller(name="eve", tenant="acme", roles=frozenset()))).json()
+    assert set(own["limits"]) == {"key:acme/order-1", "key:acme/*", "tenant:acme", "type:letter.write", "type:*"}
+    assert own["shares"] == {"acme": 2}
+    everything = (await call(app, "GET", "/v1/controls")).json()
+    assert set(everything["limits"]) == set(subjects)
+    assert set(everything["shares"]) == {"acme", "umbrella", "acme2"}
