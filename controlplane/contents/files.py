@@ -15,6 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 LOCK: Final = ".lock"
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
 """What file systems say that cannot give a file a second name."""
+_NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
 
 
 class WholeFiles:
@@ -60,7 +61,7 @@ class _Folder:
     def replace(self, path: str, data: bytes) -> None:
         file = Path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(file):
+        with _alone(file, needed=False):  # What cannot be locked, nobody else replaces: they need the lock.
             _replaced(file, data)
 
 
@@ -152,8 +153,16 @@ def _settled(folder: Path) -> None:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Let one process at a time take a file's place from another; the lock ends with its holder, however that ends."""
+def _alone(path: Path, *, needed: bool = True) -> Iterator[None]:
+    """Let one process at a time take a file's place from another; the lock ends with its holder, however that ends.
+
+    Raises:
+        OSError: the file system has no locks, and one is needed.
+    """
     with path.with_name(LOCK).open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            if needed or error.errno not in _NO_LOCKS:
+                raise
         yield

@@ -13,7 +13,7 @@ from controlplane.runner.context import JobContext
 from controlplane.runner.errors import Refused, contract_failure, refusal, sealed_contract_failure
 
 
-def arguments_of(handler: Handler, payload: bytes, context: JobContext, *, sealed: bool = False) -> tuple[Any, ...]:
+def arguments_of(handler: Handler, payload: bytes, context: JobContext, *, sealed: bool) -> tuple[Any, ...]:
     """Return what a handler is called with.
 
     Raises:
@@ -27,7 +27,7 @@ def arguments_of(handler: Handler, payload: bytes, context: JobContext, *, seale
     return (value, context) if handler.takes_job else (value,)
 
 
-def result_json(handler: Handler, result: object, attempt_id: str, *, sealed: bool = False) -> bytes:
+def result_json(handler: Handler, result: object, attempt_id: str, *, sealed: bool) -> bytes:
     """Return a handler's result as JSON that keeps its contract.
 
     Raises:

@@ -65,7 +65,7 @@ class Execute(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     major: int
     facts: JobFacts
     payload: bytes
-    sealed: bool = False
+    sealed: bool
     """Whether the log has the payload encrypted: then what breaks the contract is not quoted."""
 
 

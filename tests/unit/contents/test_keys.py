@@ -1,6 +1,7 @@
 """What is encrypted opens with its own key alone, and with none once that was forgotten."""
 
 import errno
+import fcntl
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -127,6 +128,18 @@ def test_nobody_sees_a_key_before_it_is_whole(tmp_path: Path) -> None:
         with ThreadPoolExecutor(len(rings)) as threads:
             hidden = list(threads.map(hide, rings))
         assert {ring(tmp_path).decrypt(name, one) for one in hidden} == {b"data"}
+
+
+def test_a_key_is_forgotten_where_there_are_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    one = ring(tmp_path)
+    hidden = one.encrypt("k", b"1")
+    assert one.forget("k")
+    with pytest.raises(KeyForgotten):
+        one.decrypt("k", hidden)
 
 
 def test_where_a_file_has_one_name_only_the_first_key_stays_all_the_same(
