@@ -38,7 +38,7 @@ class OpenedView(Model):
     result: Any
 
 
-@router.post("/secrets/{name}/forget", status_code=202, dependencies=[Depends(declared)])
+@router.post("/secrets/{name:path}/forget", status_code=202, dependencies=[Depends(declared)])
 async def forget(request: Request, name: SecretName, body: ForgetRequest | None = None) -> Acknowledgement:
     """Forget a key: every payload and result that it encrypted is unreadable from now on, wherever its bytes are.
 

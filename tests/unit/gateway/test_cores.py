@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -89,7 +89,9 @@ async def running(count: int = 1, streams: Room | None = None) -> AsyncIterator[
                 core.go_on.set()
 
 
-async def ask(asker: TruthCores, path: str, caller: Caller = ANYBODY, query: bytes = b"", **headers: str) -> Response:
+async def ask(
+    asker: TruthCores, path: str, caller: Caller = ANYBODY, query: bytes = b"", headers: Mapping[str, str] | None = None
+) -> Response:
     token = CALLER.set(caller)
     try:
         return await asker.ask("GET", path, query, b"", headers)
@@ -97,9 +99,11 @@ async def ask(asker: TruthCores, path: str, caller: Caller = ANYBODY, query: byt
         CALLER.reset(token)
 
 
-async def overloaded(asker: TruthCores, path: str, caller: Caller, query: bytes = b"", **headers: str) -> Refused:
+async def overloaded(
+    asker: TruthCores, path: str, caller: Caller, query: bytes = b"", headers: Mapping[str, str] | None = None
+) -> Refused:
     with pytest.raises(Refused) as refusal:
-        await ask(asker, path, caller, query, **headers)
+        await ask(asker, path, caller, query, headers)
     assert (refusal.value.error.code, refusal.value.status) == ("overloaded", 503)
     assert refusal.value.error.retry_after_seconds is not None
     return refusal.value
@@ -128,27 +132,29 @@ async def test_feeds_take_no_connections_of_reads_and_no_more_places_than_there_
     monkeypatch.setattr(cores, "READS_AT_ONCE", 1)
     room = Room("live streams", at_most=5, of_a_tenant=3, again_seconds=5)
     async with running(streams=room) as (asker, _):
-        clients = [await listen(await ask(asker, "/v1/truths/changes", EVE, **STREAM)) for _ in range(3)]
-        own = await overloaded(asker, "/v1/truths/changes", EVE, **STREAM)
+        clients = [await listen(await ask(asker, "/v1/truths/changes", EVE, headers=STREAM)) for _ in range(3)]
+        own = await overloaded(asker, "/v1/truths/changes", EVE, headers=STREAM)
         assert (own.error.expected, own.error.retry_after_seconds) == ("at most 3", 5)
         assert "of acme" in str(own)
 
-        clients += [await listen(await ask(asker, "/v1/truths/changes", BOB, **STREAM)) for _ in range(2)]
-        everybodys = await overloaded(asker, "/v1/truths/changes", BOB, **STREAM)
+        clients += [await listen(await ask(asker, "/v1/truths/changes", BOB, headers=STREAM)) for _ in range(2)]
+        everybodys = await overloaded(asker, "/v1/truths/changes", BOB, headers=STREAM)
         assert (everybodys.error.expected, "umbrella" in str(everybodys)) == ("at most 5", False)
-        await overloaded(asker, "/v1/truths/changes", ANYBODY, **STREAM)
+        await overloaded(asker, "/v1/truths/changes", ANYBODY, headers=STREAM)
 
         assert (await ask(asker, "/v1/jobs/x", BOB)).status_code == 200
-        assert (await ask(asker, "/v1/truths/changes", EVE, accept="application/json")).status_code == 200
+        assert (await ask(asker, "/v1/truths/changes", EVE, headers={"accept": "application/json"})).status_code == 200
         assert (await asker.health()).state is State.OK
         assert room.taken == 5
         for _, leave in clients:
             leave.set()
         await asyncio.gather(*(task for task, _ in clients))
         assert room.taken == 0
-        assert (await ask(asker, "/v1/jobs/x", EVE, **STREAM)).status_code == 200  # It asked for a stream and got none.
+        assert (
+            await ask(asker, "/v1/jobs/x", EVE, headers=STREAM)
+        ).status_code == 200  # It asked for a stream and got none.
         assert room.taken == 0
-        [task, leave] = await listen(await ask(asker, "/v1/truths/changes", EVE, **STREAM))
+        [task, leave] = await listen(await ask(asker, "/v1/truths/changes", EVE, headers=STREAM))
         leave.set()
         await task
 
@@ -234,7 +240,7 @@ async def test_streams_of_the_log_and_of_truthcore_share_their_places(monkeypatc
     app.state.tail = SimpleNamespace(places=[], next={})
     async with running(streams=app.state.streams) as (asker, _):
         app.state.truthcores = asker
-        clients = [await listen(await ask(asker, "/v1/truths/changes", EVE, **STREAM)) for _ in range(2)]
+        clients = [await listen(await ask(asker, "/v1/truths/changes", EVE, headers=STREAM)) for _ in range(2)]
         token = CALLER.set(EVE)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
             for path in ("/v1/events/stream", "/v1/truths/changes"):

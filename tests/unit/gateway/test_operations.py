@@ -171,3 +171,14 @@ async def test_limits_and_shares_of_another_tenant_are_not_shown(web: Web) -> No
     everything = (await call(app, "GET", "/v1/controls")).json()
     assert set(everything["limits"]) == set(subjects)
     assert set(everything["shares"]) == {"acme", "umbrella", "acme2"}
+
+
+@pytest.mark.parametrize("name", ["customer-17", "eu/customer-17"])
+async def test_whatever_a_secret_is_called_it_can_be_forgotten(web: Web, name: str) -> None:
+    app, log, store = web
+    await call(app, "POST", "/v1/jobs", LETTER | {"secret": name})
+    assert (await call(app, "POST", f"/v1/secrets/{name}/forget")).status_code == 202
+    submitted, forgotten = log.events
+    assert forgotten.key_id == f"default/{name}"
+    with pytest.raises(KeyForgotten):
+        store.check_out(submitted.payload)
