@@ -13,6 +13,8 @@ from controlplane.api.fields import AS_NUMBER, INT_MOST, Moment, Number, Whole
 from controlplane.events.types import Category
 
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}$")]
+TenantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")]
+"""An identifier without / and :, which part a tenant's name from that of its key or secret."""
 Labels = Annotated[
     dict[Annotated[str, Field(max_length=200)], Annotated[str, Field(max_length=200)]], Field(max_length=50)
 ]
@@ -85,7 +87,7 @@ class JobRequest(Model):
         description="Name of the key that payload and result are encrypted with; forgetting it makes them unreadable for ever.",
     )
     correlation_id: Identifier | None = None
-    tenant: Identifier = "default"
+    tenant: TenantName = "default"
 
 
 class Acknowledgement(Model):

@@ -121,12 +121,16 @@ def schedule_set(
         float, typer.Option(min=0, help="Seconds; a time missed by more, and by more than 5, is left out.")
     ] = 60.0,
     priority: Annotated[int, typer.Option(min=0, max=9)] = 5,
+    secret: Annotated[
+        str | None,
+        typer.Option(help="Encrypt payloads and results with the key of this name; `secrets forget` destroys it."),
+    ] = None,
     paused: Annotated[bool, typer.Option(help="Let it rest.")] = False,
     gateway: Gateway = None,
     as_json: Json = False,
 ) -> None:
     """Submit a job at every time of a cron expression from now on."""
-    job = {"job_type": job_type, "payload": payload_of(payload, as_json), "priority": priority}
+    job = {"job_type": job_type, "payload": payload_of(payload, as_json), "priority": priority, "secret": secret}
     body = {
         "cron": cron, "time_zone": time_zone, "job": job, "overlap": overlap, "catch_up_seconds": catch_up, "paused": paused,
     }  # fmt: skip

@@ -100,9 +100,14 @@ def issue(
     """Print a token; set it as CONTROLPLANE_TOKEN, or sign in to the console with it."""
     import json
 
+    from controlplane.events.identity import TENANT
+
     folder, known = folder_of(data_dir), ("read", "submit", "operate", "audit", "administer")
     if strange := [one for one in role or [] if one not in known]:
         fail(f"Expected roles out of {', '.join(known)}, but found {', '.join(strange)}.", as_json=as_json, code=2)
+    if not (tenant == "*" or TENANT.fullmatch(tenant)):
+        text = f"Expected a tenant of letters, digits and ._@+-, or * for all, but found {tenant}."
+        fail(text, as_json=as_json, code=2)
     try:
         token = signed(folder, name, tenant, role or [], hours)
     except FileNotFoundError:

@@ -19,7 +19,7 @@ from controlplane.events.bounds import oversized
 from controlplane.events.catalog import JOBS, SUBMISSIONS, TERMINAL, Service
 from controlplane.events.codec import UndecodableRecord, decode, schema_of
 from controlplane.events.header import outside_header
-from controlplane.events.identity import IDENTIFIER, Instant, random_id
+from controlplane.events.identity import IDENTIFIER, TENANT, Instant, random_id
 from controlplane.events.types import Content, JobSubmitted, LogPosition
 from controlplane.log.connection import LogConnection
 from controlplane.log.producer import LogProducer
@@ -114,6 +114,8 @@ class LogClient:
             raise OptionInvalid(
                 f"Expected identifiers of letters, digits and ._:@/+-, but found {job_type!r} and {job_id!r}."
             )
+        if not TENANT.fullmatch(header.tenant):
+            raise OptionInvalid(f"Expected a tenant of letters, digits and ._@+-, but found {header.tenant!r}.")
         content = json_content(payload)
         if self._contents is not None and len(content.data) > INLINE_LIMIT_BYTES:
             content = self._contents.check_in(content)

@@ -6,15 +6,15 @@ name as additional data, a random nonce of 96 bits in front.
 """
 
 import hashlib
-import os
 import secrets
 import time
 from pathlib import Path
 from typing import Final
 
-import fsspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from controlplane.contents.files import WholeFiles, published
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
@@ -37,8 +37,7 @@ class KeyRing:
 
     def __init__(self, url: str, master_key: bytes) -> None:
         """Open the keys at an fsspec URL; `master_key` has 32 bytes."""
-        self._files, root = fsspec.core.url_to_fs(url)
-        self._root = str(root).rstrip("/")
+        self._files = WholeFiles(url)
         self._master = AESGCM(master_key)
         self._remembered: dict[str, tuple[bytes, float]] = {}
 
@@ -47,6 +46,7 @@ class KeyRing:
 
         Raises:
             KeyForgotten: the name was forgotten.
+            KeyMissing: its key is not to be had: the master key is another, or what was written of it cannot be read.
         """
         return _sealed(AESGCM(self._key(name, make=True)), name, data)
 
@@ -61,15 +61,11 @@ class KeyRing:
 
     def forget(self, name: str) -> bool:
         """Forget a name's key for ever; returns whether there was one."""
-        path = self._path(name)
-        had = bool(self._files.exists(path)) and self._files.cat_file(path) != _FORGOTTEN
-        self._replace(path, _FORGOTTEN)
+        file = _file_of(name)
+        had = self._files.read(file) not in {b"", _FORGOTTEN}
+        self._files.replace(file, _FORGOTTEN)
         self._remembered.pop(name, None)
         return had
-
-    def _path(self, name: str) -> str:
-        digest = hashlib.sha256(name.encode()).hexdigest()
-        return f"{self._root}/{digest[:2]}/{digest}"
 
     def _key(self, name: str, *, make: bool) -> bytes:
         key, good_until = self._remembered.get(name, (b"", 0.0))
@@ -82,32 +78,21 @@ class KeyRing:
         return key
 
     def _read(self, name: str, *, make: bool) -> bytes:
-        path = self._path(name)
-        if make and not self._files.exists(path):
-            self._make(path, _sealed(self._master, name, secrets.token_bytes(KEY_BYTES)))
-        try:
-            wrapped: bytes = self._files.cat_file(path)
-        except FileNotFoundError as error:
-            raise KeyMissing(f"Expected the key {name}, but there is none.") from error
+        file = _file_of(name)
+        wrapped = self._files.read(file)
+        if make and not wrapped:
+            self._files.publish(file, _sealed(self._master, name, secrets.token_bytes(KEY_BYTES)))
+            wrapped = self._files.read(file)  # Another process may have been first.
+        if not wrapped:
+            raise KeyMissing(f"Expected the key {name}, but there is none.")
         if wrapped == _FORGOTTEN:
             raise KeyForgotten(f"Expected the key {name}, but it was forgotten, and with it what it encrypted.")
         return _opened(self._master, name, wrapped)
 
-    def _make(self, path: str, data: bytes) -> None:
-        """Keep a new key; where two make one at once, or it was forgotten meanwhile, what is there first stays."""
-        self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
-        try:
-            with self._files.open(path, "xb") as file:  # pipe_file's own "create" looks first and writes then.
-                file.write(data)
-        except FileExistsError:
-            pass  # Whoever asked reads it next.
 
-    def _replace(self, path: str, data: bytes) -> None:
-        """Put a file in the place of what is there: a reader sees the one or the other, whole."""
-        self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
-        aside = f"{path}.{secrets.token_hex(8)}"
-        self._files.pipe_file(aside, data)
-        self._files.mv(aside, path)
+def _file_of(name: str) -> str:
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return f"{digest[:2]}/{digest}"
 
 
 def _sealed(cipher: AESGCM, name: str, data: bytes) -> bytes:
@@ -129,11 +114,8 @@ def kept_master_key(file: Path) -> bytes:
         KeyMissing: the file holds something else.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as fresh:
-            fresh.write(secrets.token_bytes(KEY_BYTES))
-    except FileExistsError:
-        pass  # The usual case.
+    if not file.exists():
+        published(file, secrets.token_bytes(KEY_BYTES), 0o600)
     key = file.read_bytes()
     if len(key) != KEY_BYTES:
         raise KeyMissing(f"Expected {KEY_BYTES} bytes in {file}, but found {len(key)}.")

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import secrets
 from typing import Final, Self
 
 import fsspec
@@ -62,7 +63,7 @@ class ContentStore:
 
         Raises:
             ContentTooLarge: the content is above the limit of the store.
-            KeyForgotten: the key was forgotten.
+            KeyForgotten, KeyMissing: the key was forgotten, or is not to be had.
         """
         if key_id is not None:
             data = self._ring(key_id).encrypt(key_id, content.data)
@@ -76,9 +77,10 @@ class ContentStore:
         path = self._path(digest)
         if not self._files.exists(path):
             self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
-            # Written aside and then named: a reader never sees half of it.
-            self._files.pipe_file(f"{path}.part", content.data)
-            self._files.mv(f"{path}.part", path)
+            # Written aside, each writer for itself, and then named: a reader never sees half of it.
+            aside = f"{path}.{secrets.token_hex(8)}.part"
+            self._files.pipe_file(aside, content.data)
+            self._files.mv(aside, path)
         reference = ContentReference(uri=SCHEME + digest, sha256=digest, size_bytes=size)
         return msgspec.structs.replace(content, data=b"", reference=reference)
 

@@ -15,6 +15,17 @@ def key_subject(tenant: str, key: str) -> str:
     return f"key:{tenant}/{key}"
 
 
+def tenant_of(subject: str) -> str | None:
+    """Return the tenant whose key, or which itself, a limit is declared for; None for what is everybody's: a job type.
+
+    Names of tenants hold neither / nor :, so that the first of them ends one.
+    """
+    kind, _, name = subject.partition(":")
+    if kind == "tenant":
+        return name
+    return name.partition("/")[0] if kind == "key" else None
+
+
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
     """How many attempts may run at once, and how many may start in each period."""
 

@@ -15,7 +15,9 @@ Instant = NewType("Instant", int)
 
 NAMESPACE: Final = uuid.UUID("6f0d8a52-9a3c-5f0e-8d51-3b1c0b7a2f11")
 IDENTIFIER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}")
-"""Job ids, runner ids, pools, job types, tenants and keys: 1 to 128 characters, safe in URLs, keys and metrics."""
+"""Job ids, runner ids, pools, job types and keys: 1 to 128 characters, safe in URLs, keys and metrics."""
+TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
+"""Tenants: an identifier without / and :, which part a tenant's name from that of its key, secret or limit."""
 
 _NAMESPACE_BYTES: Final = NAMESPACE.bytes
 

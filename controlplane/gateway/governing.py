@@ -15,7 +15,7 @@ from controlplane.api.problems import refused
 from controlplane.api.reading import MinPosition, WaitSeconds
 from controlplane.events import types
 from controlplane.events.catalog import CONTROLS, SUBMISSIONS
-from controlplane.events.controls import Controls
+from controlplane.events.controls import Controls, tenant_of
 from controlplane.gateway.callers import CALLER
 from controlplane.gateway.governance import Governance
 from controlplane.log.positions import PositionInvalid, parse_position
@@ -61,15 +61,16 @@ Now = Annotated[Governing, Depends(governing)]
 
 @router.get("/controls")
 async def controls(now: Now) -> answers.ControlsAnswer:
-    """Return everything that governs routing now: limits, shares, pauses, open breakers, admission."""
-    found = now.controls
+    """Return what governs routing now: limits, shares, pauses, open breakers, admission; of keys and tenants, those of whoever asks."""
+    found, sees = now.controls, CALLER.get().sees
     admission = found.admission
     return answers.ControlsAnswer(
         limits={
             subject: answers.DeclaredLimit(max_running=one.max_running, starts=one.starts, period_seconds=one.period_seconds)
             for subject, one in sorted(found.limits.items())
+            if (tenant := tenant_of(subject)) is None or sees(tenant)
         },
-        shares=dict(sorted(found.weights.items())),
+        shares={tenant: weight for tenant, weight in sorted(found.weights.items()) if sees(tenant)},
         pauses={subject: pause.reason for subject, pause in sorted(found.pauses.items())},
         breakers={
             subject: answers.BreakerView(state=one.state, reason=one.reason, until=_moment(one.until), openings=one.openings)

@@ -17,16 +17,18 @@ their keys (RFC 7517), which lie beside the file and are read again when they ch
 import logging
 import tomllib
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import jwt
 from jwt.exceptions import PyJWKError, PyJWTError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from controlplane.api.problems import Refused, problem_response, refused
+from controlplane.events.header import EVERY_TENANT
+from controlplane.events.identity import TENANT
 from controlplane.gateway.callers import CALLER, OPEN, Caller, Role, authorise
 from controlplane.security.serving import peer_name
 
@@ -48,11 +50,27 @@ class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _judged_tenant(name: object) -> str:
+    """Return the name of a tenant, or `*`.
+
+    Raises:
+        ValueError: it is neither: what belongs to two tenants could have one name.
+    """
+    if name == EVERY_TENANT or (isinstance(name, str) and TENANT.fullmatch(name)):
+        return str(name)
+    raise ValueError(
+        f"expected a tenant of 1 to 128 letters, digits and ._@+- that begins with a letter or digit, or * for all, but found {str(name)[:128]!r}"
+    )
+
+
+Tenant = Annotated[str, BeforeValidator(_judged_tenant)]
+
+
 class CertificateEntry(_Entry):
     """What the holder of a client certificate may do."""
 
     name: str = Field(min_length=1, description="Common name of the certificate's subject.")
-    tenant: str = Field(min_length=1, description="Its tenant; * for all.")
+    tenant: Tenant = Field(description="Its tenant; * for all.")
     roles: frozenset[Role] = frozenset()
 
 
@@ -151,7 +169,8 @@ def _caller(entry: IssuerEntry, claims: dict[str, Any]) -> Caller:
     granted = claims.get(entry.roles_claim, [])
     words = granted.split() if isinstance(granted, str) else granted
     known = frozenset(Role(word) for word in words if word in set(Role))  # Others are another application's.
-    return Caller(name=str(claims[entry.name_claim]), tenant=str(claims[entry.tenant_claim]), roles=known)
+    tenant = _judged_tenant(claims[entry.tenant_claim])
+    return Caller(name=str(claims[entry.name_claim]), tenant=tenant, roles=known)
 
 
 class Doorkeeper:

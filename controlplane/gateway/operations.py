@@ -10,9 +10,8 @@ from pydantic import Field
 
 from controlplane.api.cron import ScheduleInvalid, times
 from controlplane.api.fields import AS_NUMBER, INT_MOST, Number, YesNo
-from controlplane.api.models import Acknowledgement, Identifier, JobRequest, Model, Phase
+from controlplane.api.models import Acknowledgement, Identifier, JobRequest, Model, Phase, TenantName
 from controlplane.api.problems import Refused, refused
-from controlplane.api.submissions import json_content
 from controlplane.events import types
 from controlplane.events.catalog import CONTROLS
 from controlplane.events.header import outside_header
@@ -139,7 +138,7 @@ async def remove_limit(request: Request, subject: Limited) -> Acknowledgement:
 
 
 @router.put("/shares/{tenant}", status_code=202, tags=["operations"])
-async def declare_share(request: Request, tenant: Identifier, body: ShareRequest) -> Acknowledgement:
+async def declare_share(request: Request, tenant: TenantName, body: ShareRequest) -> Acknowledgement:
     """Give a tenant another weight where tenants compete for runners."""
     subject = f"tenant:{tenant}"
     return await _declared(

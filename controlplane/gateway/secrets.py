@@ -7,7 +7,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import Field
 
-from controlplane.api.models import Acknowledgement, Identifier, Model
+from controlplane.api.models import Acknowledgement, Identifier, Model, TenantName
 from controlplane.api.problems import refused
 from controlplane.contents.keys import KeyForgotten, KeyMissing
 from controlplane.contents.store import ContentCorrupt, ContentMissing
@@ -28,7 +28,7 @@ class ForgetRequest(Model):
     """Why, for the log."""
 
     reason: str = Field("", max_length=1000)
-    tenant: Identifier | None = Field(None, description="Whose secret it is; by default that of whoever asks.")
+    tenant: TenantName | None = Field(None, description="Whose secret it is; by default that of whoever asks.")
 
 
 class OpenedView(Model):
@@ -38,7 +38,7 @@ class OpenedView(Model):
     result: Any
 
 
-@router.post("/secrets/{name}/forget", status_code=202, dependencies=[Depends(declared)])
+@router.post("/secrets/{name:path}/forget", status_code=202, dependencies=[Depends(declared)])
 async def forget(request: Request, name: SecretName, body: ForgetRequest | None = None) -> Acknowledgement:
     """Forget a key: every payload and result that it encrypted is unreadable from now on, wherever its bytes are.
 

@@ -11,7 +11,6 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from prometheus_client import CollectorRegistry
 
-from controlplane.api.problems import Refused
 from controlplane.console import Console
 from controlplane.contents import ContentStore
 from controlplane.events.catalog import CONTROLS, RUNNERS, Service
@@ -41,13 +40,14 @@ from controlplane.gateway.live import Tail
 from controlplane.gateway.measures import watch
 from controlplane.gateway.pace import PaceLimit
 from controlplane.gateway.reads import add_reads
+from controlplane.gateway.rooms import room_for_streams
 from controlplane.log.connection import LogConnection
 from controlplane.log.producer import LogProducer
 from controlplane.log.topics import ensure_topics
 from controlplane.replicas.choice import behind_seconds
 from controlplane.security.serving import server_config
 from controlplane.settings import Settings
-from controlplane.telemetry.health import Dependency, State, health_routes, process_metrics
+from controlplane.telemetry.health import Dependency, health_routes, process_metrics
 from controlplane.telemetry.logs import configure_logging
 from controlplane.telemetry.requests import Measured, RequestMeasures
 from controlplane.telemetry.tracing import active, configure_tracing
@@ -71,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
         producer = LogProducer(connection, service=Service.GATEWAY, partitions=counts)
         await producer.start()
         capabilities = Capabilities(connection, counts[RUNNERS.name])
-        truthcores = TruthCores(settings.truthcore_urls, settings.tls)
+        truthcores = TruthCores(settings.truthcore_urls, settings.tls, streams=app.state.streams)
         governance = Governance(
             connection, counts[CONTROLS.name], behind_seconds=lambda: behind_seconds(truthcores.directory.replicas),
             most_behind_seconds=settings.most_lag_seconds,
@@ -94,7 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     metrics = process_metrics()
     app = described(lifespan)
-    app.state.streams = 0
+    app.state.streams = room_for_streams()
     add_gateway_handlers(app)
     _add_layers(app, settings, identities, metrics)
     app.state.identities = identities
@@ -109,14 +109,8 @@ def create_app(settings: Settings) -> FastAPI:
         return governance.health()
 
     async def truthcore() -> Dependency:
-        try:
-            answer = await app.state.truthcores.ask("GET", "/health/ready", b"", b"")
-        except Refused as refused:
-            return Dependency(state=State.DEGRADED, detail=f"Writes go on, reads do not: {refused}")
-        ready = answer.status_code == 200
-        return Dependency(
-            state=State.OK if ready else State.DEGRADED, detail="" if ready else "Reads may be behind: it is not ready."
-        )
+        truthcores: TruthCores = app.state.truthcores
+        return await truthcores.health()
 
     app.router.routes.extend(health_routes("gateway", {"log": log, "truthcore": truthcore}, metrics))
     app.mount("/console", Console())

@@ -8,8 +8,6 @@ from typing import Annotated, Any, Final, cast
 from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Query, Request
-from fastapi.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
 
 from controlplane.api.models import Identifier
 from controlplane.api.problems import Refused, refused
@@ -19,13 +17,12 @@ from controlplane.events.identity import partition_of
 from controlplane.gateway.callers import CALLER
 from controlplane.gateway.cores import TruthCores
 from controlplane.gateway.live import Tail
+from controlplane.gateway.rooms import MEDIA_TYPE, LiveAnswer, Room
 from controlplane.gateway.streams import ID_PATTERN, Chosen, Stream, VectorInvalid, single_position, spoken, vector_from
 from controlplane.log.positions import Partition, parse_position
 from controlplane.log.reader import LogReader
 
-STREAMS_AT_MOST: Final = 256
 SECONDS_AT_MOST: Final = 3600.0
-MEDIA_TYPE: Final = "text/event-stream"
 BY_JOB: Final = (SUBMISSIONS, JOBS, PROGRESS, JOB_LOGS)
 """A job's records are in one partition of each of these: that of its id."""
 OF_JOBS: Final = (*BY_JOB, ROUTING, TRUTH)
@@ -60,40 +57,15 @@ _STREAM: Final[dict[int | str, dict[str, Any]]] = {
 router = APIRouter(prefix="/v1", tags=["events"])
 
 
-class LiveAnswer(StreamingResponse):
-    """A stream, and what has to be given back when it ends, however it does."""
-
-    media_type = MEDIA_TYPE
-
-    def __init__(self, parts: AsyncIterator[bytes], held: contextlib.AsyncExitStack) -> None:
-        """Take the parts and what they need."""
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(parts, headers=headers)
-        self._parts = parts
-        self._held = held
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the parts until the stream ends or the client left."""
-        async with self._held:
-            await super().__call__(scope, receive, send)
-
-
 def _tail(request: Request) -> Tail:
     return cast(Tail, request.app.state.tail)
 
 
 @contextlib.asynccontextmanager
 async def _listening(request: Request) -> AsyncIterator[None]:
-    state = request.app.state
-    if state.streams >= STREAMS_AT_MOST:
-        text = f"Expected at most {STREAMS_AT_MOST} live streams at this gateway, but all are taken."
-        raise refused("overloaded", text, expected=f"at most {STREAMS_AT_MOST}", retry_after_seconds=5.0)
-    state.streams += 1
-    try:
+    with cast(Room, request.app.state.streams).place():
         async with _tail(request).listening():
             yield
-    finally:
-        state.streams -= 1
 
 
 async def _answer(

@@ -8,11 +8,11 @@ from pydantic import Field
 from pydantic_core import PydanticSerializationError
 
 from controlplane.api.fields import Moment, Number, Whole, YesNo
-from controlplane.api.models import Acknowledgement, Identifier, JobRequest, Model
+from controlplane.api.models import Acknowledgement, Identifier, JobRequest, Model, TenantName
 from controlplane.api.problems import Refused, refused
 from controlplane.api.submissions import OptionInvalid, instant_of, job_submitted, json_content
 from controlplane.contents import ContentStore
-from controlplane.contents.keys import KeyForgotten
+from controlplane.contents.keys import KeyForgotten, KeyMissing
 from controlplane.events import types
 from controlplane.events.bounds import oversized
 from controlplane.events.header import outside_header
@@ -78,7 +78,7 @@ class AssertionRequest(Model):
     )
     inputs: list[Reference] = Field([], max_length=1000)
     supersedes: Reference | None = None
-    tenant: Identifier | None = Field(None, description="By default that of whoever asks.")
+    tenant: TenantName | None = Field(None, description="By default that of whoever asks.")
 
 
 class RetractionRequest(Model):
@@ -158,6 +158,8 @@ def submission(
         )  # fmt: skip
     except KeyForgotten as error_found:
         raise refused("content_forgotten", str(error_found), field="secret") from error_found
+    except KeyMissing as error_found:
+        raise refused("key_missing", str(error_found), field="secret") from error_found
     except (OptionInvalid, PydanticSerializationError) as error_found:
         raise refused("request_invalid", str(error_found), field="body") from error_found
     return fitting(event)

@@ -37,11 +37,16 @@ class Directory:
 
     @contextmanager
     def asking(self, replica: Replica) -> Iterator[None]:
-        """Count a question while it is on its way; a replica that cannot be reached is down until it answers again."""
+        """Count a question while it is on its way; a replica that cannot be reached is down until it answers again.
+
+        That the asker has no connection free says nothing of the replica.
+        """
         replica.questions += 1
         replica.answered += 1
         try:
             yield
+        except httpx.PoolTimeout:
+            raise
         except httpx.TransportError as error:
             self.lost(replica, error)
             raise

@@ -95,6 +95,11 @@ class Attempt:
         return self.lease.facts.attempt_id
 
     @property
+    def sealed(self) -> bool:
+        """Whether the log has its payload encrypted, so that it must not be told of it by us either."""
+        return self.routed.payload.encryption_key_id is not None
+
+    @property
     def duration_micros(self) -> int:
         """Return how long the handler has run."""
         return (time.monotonic_ns() - self.began_at) // 1_000 if self.began_at else 0
@@ -241,7 +246,7 @@ class Attempt:
 
     def _emit_final(self, event: msgspec.Struct) -> None:
         if self._child_error is not None and isinstance(event, AttemptSucceeded):
-            error = failure(self._child_error, self.attempt_id)
+            error = failure(self._child_error, self.attempt_id, sealed=self.sealed)
             event = observations.failed(self.lease, error, self.duration_micros, now_micros())
         try:
             self._sink.emit(event, partition=self.partition, acknowledged=self.on_acknowledged)

@@ -165,7 +165,7 @@ class Attempts:
             result, claims = await self._outcome(attempt)
         except asyncio.CancelledError as error:
             if attempt.stop is None:
-                attempt.fail(failure(error, attempt.attempt_id))
+                attempt.fail(failure(error, attempt.attempt_id, sealed=attempt.sealed))
             else:
                 attempt.cancel(attempt.stop_reason)
         except Refused as refused:
@@ -176,7 +176,7 @@ class Attempts:
             attempt.fail(refused.error)
         except (Exception, SystemExit) as error:
             logger.warning("%s failed: %s", attempt.handler.label, error, exc_info=error, extra=_about(attempt))
-            attempt.fail(failure(error, attempt.attempt_id))
+            attempt.fail(failure(error, attempt.attempt_id, sealed=attempt.sealed))
         else:
             attempt.succeed(result, claims)
         self._release(attempt)
@@ -188,7 +188,7 @@ class Attempts:
         if handler.executor == "process" and self._processes is not None:
             returned = await self._threads.call(self._processes.run, attempt, data)
             return await self._content(returned.result, attempt), returned.claims
-        arguments = arguments_of(handler, data, attempt.context)
+        arguments = arguments_of(handler, data, attempt.context, sealed=attempt.sealed)
         if handler.executor == "loop":
             result = await handler.function(*arguments)
         else:
@@ -196,7 +196,8 @@ class Attempts:
             if attempt.trace is not None:
                 call = (attempt.trace.context.copy().run, *call)
             result = await self._threads.call(*call)
-        return await self._content(result_json(handler, result, attempt.attempt_id), attempt), attempt.context.claims
+        kept = result_json(handler, result, attempt.attempt_id, sealed=attempt.sealed)
+        return await self._content(kept, attempt), attempt.context.claims
 
     async def _fetched(self, payload: Content, attempt_id: str) -> bytes:
         """Return the bytes of a payload that is kept elsewhere.
@@ -228,6 +229,8 @@ class Attempts:
             raise Refused(refusal("result_invalid", str(error), attempt.attempt_id, field="result")) from error
         except KeyForgotten as error:
             raise Refused(refusal("content_forgotten", str(error), attempt.attempt_id, field="result")) from error
+        except KeyMissing as error:
+            raise Refused(refusal("key_missing", str(error), attempt.attempt_id, field="result")) from error
 
     # How it ends.
 

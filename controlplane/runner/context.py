@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final, Self, Unpack
 
 from controlplane.api.models import JobRequest
-from controlplane.api.submissions import JobOptions, instant_of, json_content
+from controlplane.api.submissions import JobOptions, OptionInvalid, instant_of, json_content
 from controlplane.events.identity import name_based_id
 from controlplane.events.types import Claim, LogPosition, ValueKind
 from controlplane.events.values import SUBJECT_LIMIT_CHARACTERS, typed_value
@@ -188,6 +188,10 @@ class JobContext:
         try:
             request = JobRequest.model_validate({"job_type": job_type, **inherited, **options})
             data = json_content(payload).data
+            if request.secret is not None:
+                raise OptionInvalid(
+                    "Expected no secret for a child job, which nothing encrypts: submit it through the gateway."
+                )
         except ValueError as error:
             raise NonRetryable(f"Expected a child job like controlplane's JobRequest, but: {error}") from error
         report = Submitted(job_id=job_id, request=request.model_dump_json(exclude_unset=True).encode(), payload=data)

@@ -1,6 +1,8 @@
 """How a handler says that it failed, and what the log is told about it."""
 
-from typing import Final
+import json
+from collections.abc import Iterator
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -10,6 +12,9 @@ from controlplane.events.types import ErrorEnvelope
 
 MESSAGE_LIMIT_CHARACTERS: Final = 2_000
 FAULTS_SHOWN: Final = 5
+UNSAID: Final = "*"
+"""What stands in a path of encrypted content for a part that may be content itself: a key of a mapping, a number."""
+MESSAGE_SEALED: Final = "its message is in the runner's own log alone, because the payload is encrypted."
 
 
 class NonRetryable(Exception):
@@ -64,13 +69,19 @@ class WorkerDied(RuntimeError):
     """Expected the worker process to run the handler to its end, but it ended before; the message says how."""
 
 
-def failure(error: BaseException, attempt_id: str) -> ErrorEnvelope:
-    """Return what the log is told about an exception of a handler: its type and its message, bounded, no traceback."""
-    kind = getattr(error, "code", None)
+def failure(error: BaseException, attempt_id: str, *, sealed: bool = False) -> ErrorEnvelope:
+    """Return what the log is told about an exception of a handler: its type and its message, bounded, no traceback.
+
+    Of a `sealed` attempt, whose payload is encrypted, it is told no message but one that was written for it: any other exception quotes
+    what it came upon.
+    """
+    expected_of = isinstance(error, NonRetryable | RetryLater | DestinationUnavailable | WorkerDied)
+    told = expected_of or not sealed
+    kind = getattr(error, "code", None) if told else None
     found = kind if isinstance(kind, str) and kind else type(error).__name__
-    said = str(error)
-    expected_of = isinstance(error, NonRetryable | RetryLater | DestinationUnavailable)
-    message = said if expected_of and said else f"{type(error).__name__}: {said}" if said else type(error).__name__
+    said = str(error) if told else MESSAGE_SEALED
+    own_words = isinstance(error, NonRetryable | RetryLater | DestinationUnavailable) and said
+    message = said if own_words else f"{type(error).__name__}: {said}" if said else type(error).__name__
     if isinstance(error, DestinationUnavailable):
         return envelope(
             "destination_unavailable", message[:MESSAGE_LIMIT_CHARACTERS], error_id=_error_id(attempt_id), found=found,
@@ -94,6 +105,35 @@ def contract_failure(code: str, field: str, error: ValidationError, attempt_id: 
         code, f"Expected a {field} that keeps its contract, but: {shown}{more}"[:MESSAGE_LIMIT_CHARACTERS],
         error_id=_error_id(attempt_id), field=_path(field, first["loc"]), expected=first["msg"], found=repr(first["input"]),
     )  # fmt: skip
+
+
+def sealed_contract_failure(
+    code: str, field: str, error: ValidationError, attempt_id: str, schema: str
+) -> ErrorEnvelope:
+    """Return the refusal of an encrypted payload or result that breaks its contract: where, as far as the contract names it, and which rule."""
+    names = frozenset(_properties(json.loads(schema)))
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    rules = [
+        (_path(field, tuple(one if one in names else UNSAID for one in each["loc"])), each["type"]) for each in faults
+    ]
+    shown = "; ".join(f"{path}: {rule}" for path, rule in rules[:FAULTS_SHOWN])
+    more = f" (and {len(rules) - FAULTS_SHOWN} more)" if len(rules) > FAULTS_SHOWN else ""
+    return envelope(
+        code, f"Expected a {field} that keeps its contract, but: {shown}{more}. What was found is encrypted."[:MESSAGE_LIMIT_CHARACTERS],
+        error_id=_error_id(attempt_id), field=rules[0][0], expected=rules[0][1],
+    )  # fmt: skip
+
+
+def _properties(schema: Any) -> Iterator[str]:
+    """Yield the names that a JSON Schema gives to fields."""
+    if isinstance(schema, dict):
+        named = schema.get("properties")
+        if isinstance(named, dict):
+            yield from named
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        for one in schema:
+            yield from _properties(one)
 
 
 def refusal(code: str, message: str, attempt_id: str, *, field: str | None = None) -> ErrorEnvelope:

@@ -130,7 +130,8 @@ class WorkerProcesses:
             timers[0].daemon = True
             timers[0].start()
 
-        worker.send(Execute(major=attempt.handler.major, facts=attempt.lease.facts, payload=payload))
+        facts, sealed = attempt.lease.facts, attempt.sealed
+        worker.send(Execute(major=attempt.handler.major, facts=facts, payload=payload, sealed=sealed))
         attempt.stopper = stop
         if attempt.stop is not None:
             stop()

@@ -65,6 +65,8 @@ class Execute(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     major: int
     facts: JobFacts
     payload: bytes
+    sealed: bool
+    """Whether the log has the payload encrypted: then what breaks the contract is not quoted."""
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True, tag=True):

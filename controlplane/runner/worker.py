@@ -73,20 +73,22 @@ class Worker:
         handler = self._runner.handlers[task.facts.job_type, task.major]
         token = HANDLER_LOG.set(self._log_line)
         try:
-            result = handler.function(*arguments_of(handler, task.payload, context))
-            return Returned(result=result_json(handler, result, context.attempt_id), claims=context.claims)
+            result = handler.function(*arguments_of(handler, task.payload, context, sealed=task.sealed))
+            kept = result_json(handler, result, context.attempt_id, sealed=task.sealed)
+            return Returned(result=kept, claims=context.claims)
         except asyncio.CancelledError as error:
-            return Stopped() if context.cancelled else _raised(error, context)
+            return Stopped() if context.cancelled else _raised(error, task)
         except Refused as refused:
             return Raised(error=refused.error)
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- whatever a handler raises is told to the runner
-            return _raised(error, context)
+            return _raised(error, task)
         finally:
             HANDLER_LOG.reset(token)
 
 
-def _raised(error: BaseException, context: JobContext) -> Raised:
-    return Raised(error=failure(error, context.attempt_id), details="".join(traceback.format_exception(error)))
+def _raised(error: BaseException, task: Execute) -> Raised:
+    told = failure(error, task.facts.attempt_id, sealed=task.sealed)
+    return Raised(error=told, details="".join(traceback.format_exception(error)))
 
 
 def main(target: str, descriptor: str) -> None:

@@ -200,6 +200,26 @@ def test_what_is_secret_is_nowhere_in_the_clear_and_can_be_forgotten(
     assert refusal(lambda: ada.submit("test.nap", {"seconds": 0}, secret="customer-17")).code == "content_forgotten"
 
 
+def test_what_a_schedule_submits_is_as_secret_as_its_job_says(client: Callable[..., Client]) -> None:
+    ada = client("ada", "acme", "submit", "operate", "audit")
+    job = {"job_type": "test.nap", "payload": {"seconds": 0.03125, "note": "plugh"}, "secret": "customer-18"}
+    ada.request("PUT", "/v1/schedules/secret-nightly", body={"cron": "* * * * * *", "job": job})
+    nightly = "SELECT job_id FROM submissions WHERE schedule_id = 'secret-nightly' ORDER BY job_id"
+    jobs = until(lambda: ada.request("POST", "/v1/sql", body={"sql": nightly})["rows"])
+    job_id = jobs[0][0]
+    done = until(lambda: one if (one := ada.job(job_id)).phase == "COMPLETED" else None)
+    assert (done.payload, done.result, done.encrypted_with) == (None, None, "acme/customer-18")
+    assert ada.request("GET", f"/v1/jobs/{job_id}/opened") == {"payload": job["payload"], "result": {"slept": 0.03125}}
+    written = "SELECT count(*) FROM events WHERE contains(value::VARCHAR, 'plugh')"
+    assert ada.request("POST", "/v1/sql", body={"sql": written})["rows"] == [[0]]
+
+    ada.request("POST", "/v1/secrets/customer-18/forget")
+    assert refusal(lambda: ada.request("GET", f"/v1/jobs/{job_id}/opened")).code == "content_forgotten"
+    failed = until(lambda: [one for one in ada.jobs(phase="FAILED") if one.encrypted_with == "acme/customer-18"])
+    assert failed[0].error is None or failed[0].error["code"] == "content_forgotten"
+    ada.request("DELETE", "/v1/schedules/secret-nightly")
+
+
 def test_a_large_content_is_for_whoever_sees_its_job(client: Callable[..., Client]) -> None:
     ada, eve = client("ada", "acme", "submit"), client("eve", "umbrella", "submit")
     ada.submit("test.nap", {"seconds": 0, "note": "x" * 400_000}, job_id="large-1").wait(30)

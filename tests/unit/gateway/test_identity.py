@@ -153,6 +153,26 @@ def test_new_keys_count_without_a_restart(tmp_path: Path) -> None:
         identities.of_token(old)
 
 
+STRANGE = ("acme/eu", "acme:eu", "acme,umbrella", "", "**", "/acme", "acme\n", ["acme", "umbrella"], 5, "a" * 129)
+"""Names in which one tenant's would end and another's key begin, or which would be several; and none at all."""
+
+
+@pytest.mark.parametrize("tenant", STRANGE, ids=repr)
+def test_the_name_of_a_tenant_is_one_name(identities: Identities, folder: Path, tmp_path: Path, tenant: Any) -> None:
+    with pytest.raises(Refused, match="expected a tenant of 1 to 128 letters") as refusal:
+        identities.of_token(resigned(folder, tenant=tenant))
+    assert refusal.value.error.code == "unauthorized"
+    file = tmp_path / "identities.toml"
+    file.write_text(f'[[certificate]]\nname = "billing"\ntenant = {json.dumps(tenant)}\n')
+    with pytest.raises(IdentitiesInvalid, match="expected a tenant of 1 to 128 letters"):
+        Identities(file)
+
+
+@pytest.mark.parametrize("tenant", ["*", "acme", "5", "acme.example@eu_1+x-y", "a" * 128])
+def test_what_a_tenant_may_be_called(identities: Identities, folder: Path, tenant: str) -> None:
+    assert identities.of_token(resigned(folder, tenant=tenant)).tenant == tenant
+
+
 @pytest.mark.parametrize("text", ["[[certificate]]\nname = 5", "nonsense", "[[issuer]]\nissuer='a'\naudience='b'\nkeys='none.json'", "[[certificate]]\nname='a'\ntenant='b'\nroles=['king']"])  # fmt: skip
 def test_a_file_that_cannot_be_read_is_refused_at_the_start(tmp_path: Path, text: str) -> None:
     file = tmp_path / "identities.toml"
