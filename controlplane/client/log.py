@@ -10,6 +10,7 @@ from typing import Any, Final, Self, Unpack
 import msgspec
 from pydantic import TypeAdapter
 
+from controlplane.api.job_ids import EXPECTED, reserved_ending
 from controlplane.api.models import JobRequest
 from controlplane.api.submissions import OptionInvalid, job_submitted, json_content
 from controlplane.client.calls import SubmitOptions
@@ -136,6 +137,8 @@ class LogClient:
             raise OptionInvalid(
                 f"Expected identifiers of letters, digits and ._:@/+-, but found {job_type!r} and {job_id!r}."
             )
+        if reserved_ending(job_id) is not None:
+            raise OptionInvalid(f"Expected {EXPECTED}, but found {job_id!r}.")
         content = json_content(payload)
         if self._contents is not None and len(content.data) > INLINE_LIMIT_BYTES:
             content = self._contents.check_in(content)
