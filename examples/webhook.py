@@ -4,22 +4,30 @@ import asyncio
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 
-from controlplane.client import Conclusion, LogClient
+from controlplane.client import Conclusion, ControlPlaneError, LogClient
 from controlplane.settings import settings
 
 MOST_SECONDS = 30.0
 
 
+def told(one: Conclusion) -> dict[str, Any]:
+    """Return what is posted; a result that is large or encrypted stays where it is, and `kept` says so."""
+    body = {"job_id": one.job_id, "outcome": one.outcome, "result": None}
+    if one.outcome == "completed":
+        try:
+            body["result"] = one.result()
+        except ControlPlaneError as error:
+            body["kept"] = str(error)
+    return body
+
+
 async def deliver(http: httpx.AsyncClient, url: str, one: Conclusion) -> None:
     """Post until it is taken. The receiver tells repeats by `job_id`: the first conclusion of a job counts."""
-    body = {
-        "job_id": one.job_id,
-        "outcome": one.outcome,
-        "result": one.result() if one.outcome == "completed" else None,
-    }
+    body = told(one)
     pause = 0.2
     while True:
         try:

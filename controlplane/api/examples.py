@@ -68,6 +68,10 @@ EXAMPLES: Final[dict[str, Any]] = {
     "Acknowledgement": {
         "job_id": "thumbnail-7", "event_id": _EVENT_ID, "position": _POSITION, "correlation_id": "thumbnail-7"
     },
+    "Forgotten": {
+        "event_id": _EVENT_ID, "position": "controlplane.controls/2/7", "correlation_id": "secret:acme/customer-17",
+        "key_id": "acme/customer-17", "existed": True,
+    },
     "Reflects": _REFLECTS,
     "JobAnswer": {"job": _JOB, "reflects": _REFLECTS},
     "JobsAnswer": {"jobs": [_JOB], "next_cursor": "2026-03-01T06:00:00.250000~thumbnail-7", "reflects": _REFLECTS},

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from controlplane.api.fields import AS_NUMBER, INT_MOST, Moment, Number, Whole
+from controlplane.api.job_ids import FREE, RESERVED_ENDINGS
 from controlplane.events.types import Category
 
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}$")]
@@ -69,7 +70,10 @@ class JobRequest(Model):
 
     job_type: Identifier = Field(examples=["image.thumbnail"])
     payload: Any = Field(None, description="JSON value handed to the handler.")
-    job_id: Identifier | None = Field(None, description="Minted by the client, or by the gateway when it is missing.")
+    job_id: Annotated[Identifier, FREE] | None = Field(
+        None,
+        description=f"Minted by the client, or by the gateway when it is missing. It ends in none of {', '.join(RESERVED_ENDINGS)}.",
+    )
     contract_major: Whole = Field(1, ge=0, le=INT_MOST)
     pool: Identifier = "default"
     priority: Whole = Field(5, ge=0, le=9)

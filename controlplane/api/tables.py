@@ -32,12 +32,14 @@ def truth_table(truths: Iterable[TruthView]) -> "pa.Table":
 def _row(truth: TruthView) -> dict[str, Any]:
     value = truth.value
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    for_it = next((one for one in truth.candidates if one.value == value), None)
+    # Where many values are true at once, all candidates are; of one, a boolean equals a number.
+    chosen = (value, truth.kind, truth.unit)
+    for_it = [one for one in truth.candidates if truth.contract.many or (one.value, one.kind, one.unit) == chosen]
     return {
         "subject": truth.subject, "predicate": truth.predicate, "value": as_text(value),
         "number": float(value) if is_number else None, "kind": truth.kind, "unit": truth.unit,
         "confidence": truth.confidence, "rule": truth.rule, "conflict": truth.conflict,
-        "sources": sorted({vote.source for vote in for_it.votes}) if for_it else [],
+        "sources": sorted({vote.source for one in for_it for vote in one.votes}),
     }  # fmt: skip
 
 

@@ -76,7 +76,7 @@ def client_of(gateway: str | None) -> Any:
 
 
 def ask(gateway: str | None, as_json: bool, work: Callable[[Any], T]) -> T:
-    """Ask the gateway; a refusal ends the command with its words and exit code 1."""
+    """Ask the gateway; a refusal, or what does not come in time, ends the command with its words and exit code 1."""
     from controlplane.client import ControlPlaneError
 
     with client_of(gateway) as client:
@@ -87,7 +87,7 @@ def ask(gateway: str | None, as_json: bool, work: Callable[[Any], T]) -> T:
                 fail(without_answer(address_of(gateway)), code=3)
             fail(str(error), as_json=as_json, problem=error.problem, code=3 if error.code == "no_answer" else 1)
         except TimeoutError as error:
-            fail(str(error), as_json=as_json, code=2)
+            fail(str(error), as_json=as_json)
 
 
 def payload_of(text: str, as_json: bool) -> Any:

@@ -1,7 +1,7 @@
 """Commands that say something: assertions, their retraction, what holds for a predicate, how far a source is trusted."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 import typer
@@ -9,7 +9,8 @@ import typer
 from controlplane.cli import truth
 from controlplane.cli.asking import Gateway, Json, Reason, examples, request, tell
 
-Source = Annotated[str, typer.Option(help="Who says so.")]
+MOST_ROWS: Final = 10_000
+Source = Annotated[str | None, typer.Option(help="Who says so; by default whoever asks.")]
 
 
 def value_of(text: str) -> Any:
@@ -25,7 +26,7 @@ def assert_(
     predicate: str,
     value: Annotated[str, typer.Argument(help="JSON, or text; with --kind REFERENCE another subject.")],
     confidence: Annotated[float, typer.Option(min=0, max=1)] = 1.0,
-    source: Source = "client",
+    source: Source = None,
     unit: str | None = None,
     kind: Annotated[str | None, typer.Option(help="STRING, NUMBER, BOOLEAN, INSTANT, REFERENCE or JSON.")] = None,
     valid_from: Annotated[str | None, typer.Option(help="RFC 3339; by default from the log time on.")] = None,
@@ -48,7 +49,7 @@ def assert_(
 def retract(
     assertion_id: str,
     subject: Annotated[str, typer.Argument(help="What it is about.")],
-    source: Source = "client",
+    source: Source = None,
     reason: Reason = "",
     gateway: Gateway = None,
     as_json: Json = False,
@@ -88,7 +89,9 @@ def trust(
 
 def sql(
     text: Annotated[str, typer.Argument(help="One SELECT over the projected tables, in DuckDB's SQL.")],
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many rows.")] = 1000,
+    limit: Annotated[
+        int, typer.Option(min=1, max=MOST_ROWS, help="At most so many rows; --csv of more ends with 1.")
+    ] = 1000,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
     gateway: Gateway = None,
     as_json: Json = False,
@@ -101,12 +104,18 @@ def sql(
     from rich.table import Table
 
     from controlplane.cli import show
+    from controlplane.cli.asking import fail
 
+    if as_csv and as_json:
+        fail("Expected one of --csv and --json, but found both.", code=2)
     answer = request(gateway, as_json, "POST", "/v1/sql", {"sql": text, "limit_rows": limit})
     if as_csv:
         writer = csv.writer(sys.stdout)
         writer.writerow(answer["columns"])
         writer.writerows(answer["rows"])
+        if answer["truncated"]:
+            sys.stdout.flush()
+            fail(f"Expected all rows, but there are more than the {limit:,} of --limit (at most {MOST_ROWS:,}).")
         return
 
     def shown(found: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from controlplane.cli.asking import AsOf, Gateway, Json, Reason, ask, payload_of, request, tell
+from controlplane.cli.asking import AsOf, Gateway, Json, Reason, ask, fail, payload_of, request, tell
 
 PANEL = "Operate"
 limit_app = typer.Typer(help="Limit how much of something runs at once, or how often it starts.", no_args_is_help=True)
@@ -98,7 +98,10 @@ def limit_set(
     gateway: Gateway = None,
     as_json: Json = False,
 ) -> None:
-    """Limit a key, a job type or a tenant."""
+    """Limit a key, a job type or a tenant; what is not given is not limited any more."""
+    if max_running is None and starts is None:
+        text = "Expected --max-running or --starts, but found neither; `limit remove` lets as much run as there is room for."
+        fail(text, as_json=as_json, code=2)
     body = {"max_running": max_running, "starts": starts, "period_seconds": period}
     tell(request(gateway, as_json, "PUT", f"/v1/limits/{quote(subject)}", body), as_json, f"Limited {subject}")
 

@@ -99,7 +99,7 @@ def _submit(client: Client, found: list[Module]) -> None:
 
 def _bulk(client: Client, lines: list[str]) -> Iterator[dict[str, Any]]:
     answer = client.post_lines("/v1/jobs/bulk", lines)
-    yield from (json.loads(line) for line in answer.splitlines())
+    yield from (json.loads(line) for line in answer.split("\n") if line)
 
 
 def _watch(client: Client, total: int, *, quiet: bool) -> dict[str, int]:

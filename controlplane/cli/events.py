@@ -3,7 +3,9 @@
 import time
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Annotated, Any, Final
+from urllib.parse import quote
 
 import typer
 from rich.markup import escape
@@ -14,6 +16,8 @@ LOOK_SECONDS: Final = 0.5
 PAGE_RECORDS: Final = 200
 PAGES_BACK: Final = 50
 """A look that finds more new records than so many pages says that some were left out."""
+JOB_RECORDS: Final = 2_000
+"""The gateway tells the first so many of a job; where there are more, the newest are looked for among all records."""
 REMEMBERED: Final = 50_000
 COLOURS: Final = (("Completed", "green"), ("Succeeded", "green"), ("Failed", "red"), ("Lost", "red"), ("Rejected", "red"), ("Refused", "red"), ("Truth", "yellow"), ("Routed", "cyan"), ("Started", "cyan"))  # fmt: skip
 
@@ -55,6 +59,22 @@ def pages(client: Any, filters: dict[str, Any], size: int) -> Iterator[list[Any]
         cursor = answer.next_cursor
         if cursor is None:
             return
+
+
+def of_job(client: Any, job: str, filters: dict[str, Any]) -> Iterator[Any]:
+    """Yield the records of a job, newest first: the gateway finds them, and those of all others are not looked through."""
+    from controlplane.api.models import EventsAnswer
+
+    answer = client.request("GET", f"/v1/jobs/{quote(job)}/events", query={"as_of": filters["as_of"]})
+    found = EventsAnswer.model_validate(answer).events
+    if len(found) >= JOB_RECORDS:
+        everything = chain.from_iterable(pages(client, filters, PAGE_RECORDS))
+        yield from (record for record in everything if wanted(record, None, job))
+        return
+    topic, correlation = filters["topic"], filters["correlation_id"]
+    for record in reversed(found):
+        if topic in {None, record.position.rsplit("/", 2)[0]} and correlation in {None, record.correlation_id}:
+            yield record
 
 
 class Follower:
@@ -158,17 +178,18 @@ def list_(
     gateway: Gateway = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document per record.")] = False,
 ) -> None:
-    """List records, newest first."""
+    """List records, newest first; those of a job with the truths that it gave."""
 
     def work(client: Any) -> None:
-        left = limit
-        for page in pages(client, {**filters_of(topic, types, correlation), "as_of": as_of}, min(limit, PAGE_RECORDS)):
-            for record in page:
-                if left and wanted(record, types, job):
-                    show_record(record, as_json=as_json, fields=fields)
-                    left -= 1
-            if not left:
-                return
+        filters = {**filters_of(topic, types, correlation), "as_of": as_of}
+        chosen_here = types is not None and len(types) > 1
+        found = (
+            chain.from_iterable(pages(client, filters, PAGE_RECORDS if chosen_here else min(limit, PAGE_RECORDS)))
+            if job is None
+            else of_job(client, job, filters)
+        )
+        for record in islice((one for one in found if wanted(one, types, None)), limit):
+            show_record(record, as_json=as_json, fields=fields)
 
     ask(gateway, as_json, work)
 

@@ -64,6 +64,8 @@ def jobs(found: list[JobView]) -> None:
 def job(one: JobView) -> None:
     """Show one job with its timeline."""
     console.print(f"[bold]{escape(one.job_id)}[/]  {escape(one.job_type)}  {_phase(one.phase)}")
+    if one.encrypted_with:
+        console.print(f"encrypted with {escape(one.encrypted_with)}")
     if one.waiting_for:
         console.print(f"[yellow]{escape(one.waiting_for)}[/]")
     steps: list[tuple[datetime | None, str]] = [(one.submitted_at, "submitted")]

@@ -7,7 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -164,12 +164,19 @@ class SystemStack:
             }
         return variables
 
+    def _port(self, first: int, number: int = 0, taken: Sequence[int] = ()) -> int:
+        """Return the port of one of several processes: one after the other from the setting on, a free one where that is 0.
+
+        A child that was given 0 would find one by itself, and nobody knew which.
+        """
+        return choose_port(None, taken) if self._free_ports or first == 0 else first + number
+
     def _start_services(self) -> None:
         settings = self._settings
         self.kafka_bootstrap = settings.kafka_bootstrap or self.embedded.kafka_bootstrap
         if self.certificates is not None:
             asyncio.run(let_in(self.connection(), settings))
-        gateway = choose_port(None) if self._free_ports else settings.gateway_port
+        gateway = self._port(settings.gateway_port)
         scheme = self.scheme
         self.gateway_url = f"{scheme}://{settings.gateway_host}:{gateway}"
         known = {"CONTROLPLANE_IDENTITIES": str(settings.identities.absolute())} if settings.identities else {}
@@ -195,8 +202,7 @@ class SystemStack:
         names = ["truthcore", *(f"truthcore-{number}" for number in range(2, self._replicas * self._shards + 1))]
         ports: list[int] = []
         for number in range(len(names)):
-            wanted = None if self._free_ports else settings.truthcore_port + number
-            ports.append(wanted or choose_port(None, ports))
+            ports.append(self._port(settings.truthcore_port, number, ports))
         self.truthcore_urls = {
             name: f"{scheme}://{settings.truthcore_host}:{port}" for name, port in zip(names, ports, strict=True)
         }

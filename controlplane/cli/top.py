@@ -1,7 +1,7 @@
 """`controlplane top`: what goes on, in the terminal, again and again."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Final
 
 import typer
@@ -19,6 +19,10 @@ BUCKETS: Final = 60
 BESIDE_COLUMNS: Final = 54
 """What stands beside the line of a rate."""
 TYPES_SHOWN: Final = 12
+NARROW_COLUMNS: Final = 64
+"""Below so many, headings are short, and runners without bars and capabilities: figures stay whole."""
+TYPE_LETTERS: Final = 8
+"""The least that is shown of a type's name."""
 BLOCKS: Final = " ▁▂▃▄▅▆▇█"
 WAITING: Final = ("SUBMITTED", "QUEUED", "DELAYED", "RETRYING")
 RUNNING: Final = ("ROUTED", "RUNNING")
@@ -45,6 +49,11 @@ def seconds(value: float | None) -> str:
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
 
 
+def widest(cells: Iterable[str]) -> int:
+    """Return how many columns these take below each other."""
+    return max(map(len, cells), default=0)
+
+
 def look(client: Any, window: int, columns: int) -> dict[str, Any]:
     """Return everything that a frame of so many columns shows."""
     buckets = max(10, min(BUCKETS, columns - BESIDE_COLUMNS))
@@ -55,56 +64,67 @@ def look(client: Any, window: int, columns: int) -> dict[str, Any]:
     }
 
 
-def frame(found: dict[str, Any], address: str) -> Group:
-    """Return one picture of what was found."""
+def frame(found: dict[str, Any], address: str, columns: int = 80) -> Group:
+    """Return one picture of what was found, for a terminal of so many columns."""
     activity, controls = found["activity"], found["controls"]
     reflects = activity["reflects"]
     lag = f"{reflects['lag_records']:,} records, {reflects['lag_seconds']:.1f} s behind the log" if reflects["lag_records"] else "up to date with the log"  # fmt: skip
     head = Text.from_markup(f"[bold]ControlPlane[/] {escape(address)}   {time.strftime('%H:%M:%S')}\n[dim]{lag}; the last {activity['seconds']} s[/]")  # fmt: skip
-    parts: list[Any] = [head, _rates(activity), _types(activity), _runners(found["runners"])]
+    parts: list[Any] = [head, _rates(activity, columns), _types(activity, columns), _runners(found["runners"], columns)]
     if trouble := _trouble(controls):
         parts.append(Panel(trouble, title="needs somebody", border_style="red", title_align="left"))
     return Group(*parts)
 
 
-def _rates(activity: dict[str, Any]) -> Table:
+def _rates(activity: dict[str, Any], columns: int) -> Table:
     buckets, per_second = activity["buckets"], 1 / activity["bucket_seconds"]
     counted = {name: sum(bucket[name] for bucket in buckets) for name in ("submitted", "completed", "failed")}
     waiting = sum(activity["open"].get(phase, 0) for phase in WAITING)
     running = sum(activity["open"].get(phase, 0) for phase in RUNNING)
+    lines: list[tuple[str, str, str, str, str]] = [
+        ("waiting", f"{waiting:,}", "waiting", "yellow", ""),
+        ("running", f"{running:,}", "busy", "cyan", ""),
+    ]
+    for name, colour in (("submitted", "white"), ("completed", "green"), ("failed", "red")):
+        newest = buckets[-1][name] * per_second
+        lines.append((name, f"{newest:,.1f}/s", name, colour, f"{counted[name]:,} in the window"))
+    lines.append(("took", seconds(activity["median_seconds"]), "median_seconds", "blue", f"median; p95 {seconds(activity['p95_seconds'])}, p99 {seconds(activity['p99_seconds'])}"))  # fmt: skip
+    room = columns - sum(2 + widest(line[number] for line in lines) for number in (0, 1))
+    beside = 2 + widest(line[4] for line in lines)
+    noted = room >= beside
+    cells = max(0, room - (beside if noted else 2) - 2)
     table = Table(box=None, show_header=False, padding=(0, 1))
     for _ in range(4):
         table.add_column(no_wrap=True)
-
-    def row(name: str, value: str, field: str, colour: str, note: str = "") -> None:
-        line = spark([bucket[field] for bucket in buckets])
-        table.add_row(name, f"[bold]{value}[/]", f"[{colour}]{line}[/]", f"[dim]{note}[/]")
-
-    row("waiting", f"{waiting:,}", "waiting", "yellow")
-    row("running", f"{running:,}", "busy", "cyan")
-    for name, colour in (("submitted", "white"), ("completed", "green"), ("failed", "red")):
-        newest = buckets[-1][name] * per_second
-        row(name, f"{newest:,.1f}/s", name, colour, f"{counted[name]:,} in the window")
-    row("took", seconds(activity["median_seconds"]), "median_seconds", "blue", f"median; p95 {seconds(activity['p95_seconds'])}, p99 {seconds(activity['p99_seconds'])}")  # fmt: skip
+    for name, value, field, colour, note in lines:
+        course = spark([bucket[field] for bucket in buckets[len(buckets) - min(cells, len(buckets)) :]])
+        table.add_row(name, f"[bold]{value}[/]", f"[{colour}]{course}[/]", f"[dim]{note if noted else ''}[/]")
     return table
 
 
-def _types(activity: dict[str, Any]) -> Table:
-    table = Table(
-        "Type", "Waiting", "Running", "Completed", "Failed", box=None, header_style="dim", padding=(0, 2, 0, 1)
-    )
-    for one in activity["types"][:TYPES_SHOWN]:
+def _types(activity: dict[str, Any], columns: int) -> Table:
+    found = activity["types"][:TYPES_SHOWN]
+    short = columns < NARROW_COLUMNS
+    headings = {"waiting": "Wait" if short else "Waiting", "running": "Run" if short else "Running", "completed": "Done" if short else "Completed", "failed": "Fail" if short else "Failed"}  # fmt: skip
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 1))
+    figures = sum(3 + widest([text, *(f"{one[name]:,}" for one in found)]) for name, text in headings.items())
+    table.add_column("Type", no_wrap=bool(found), max_width=max(TYPE_LETTERS, columns - figures - 3) if found else None)
+    for text in headings.values():
+        table.add_column(text, no_wrap=True)
+    for one in found:
         failed = f"[red]{one['failed']:,}[/]" if one["failed"] else "0"
         table.add_row(
             escape(one["job_type"]), f"{one['waiting']:,}", f"{one['running']:,}", f"{one['completed']:,}", failed
         )
-    if not activity["types"]:
+    if not found:
         table.add_row("[dim]No job is open, and none ended.[/]")
     return table
 
 
-def _runners(runners: list[dict[str, Any]]) -> Table:
-    table = Table("Runner", "State", "Slots", "", "Capabilities", box=None, header_style="dim", padding=(0, 2, 0, 1))
+def _runners(runners: list[dict[str, Any]], columns: int) -> Table:
+    short = columns < NARROW_COLUMNS
+    headings = ("Runner", "State", "Slots") if short else ("Runner", "State", "Slots", "", "Capabilities")
+    table = Table(*headings, box=None, header_style="dim", padding=(0, 2, 0, 1))
     for one in sorted(runners, key=lambda one: (one["name"], one["runner_id"])):
         state = (
             f"[green]{one['state'].lower()}[/]"
@@ -112,7 +132,9 @@ def _runners(runners: list[dict[str, Any]]) -> Table:
             else f"[yellow]{one['state'].lower()}[/]"
         )
         share = one["in_flight"] / max(1, one["slots"])
-        table.add_row(escape(one["runner_id"]), state, f"[cyan]{bar(share)}[/]", f"{one['in_flight']}/{one['slots']}", escape(", ".join(one["capabilities"])))  # fmt: skip
+        used = f"{one['in_flight']}/{one['slots']}"
+        more = () if short else (f"[cyan]{bar(share)}[/]", used, escape(", ".join(one["capabilities"])))
+        table.add_row(escape(one["runner_id"]), state, *(more or (used,)))
     if not runners:
         table.add_row("[yellow]No runner is there.[/] controlplane runner package.module:runner starts one.")
     return table
@@ -137,7 +159,7 @@ def top(
 
     if once or as_json or not show.console.is_terminal:
         found = ask(gateway, as_json, lambda client: look(client, window, show.console.width))
-        show.output(found, as_json, lambda one: show.console.print(frame(one, address_of(gateway))))
+        show.output(found, as_json, lambda one: show.console.print(frame(one, address_of(gateway), show.console.width)))
         return
     try:
         _watch(gateway, interval, window)
@@ -155,7 +177,7 @@ def _watch(gateway: str | None, interval: float, window: int) -> None:
     with client_of(gateway) as client, Live(console=show.console, screen=True, auto_refresh=False) as live:
         while True:
             try:
-                picture: Any = frame(look(client, window, show.console.width), address_of(gateway))
+                picture: Any = frame(look(client, window, show.console.width), address_of(gateway), show.console.width)
             except ControlPlaneError as error:
                 picture = Panel(escape(str(error)), title="no answer; asking again", border_style="red")
             live.update(picture, refresh=True)

@@ -27,6 +27,7 @@ from controlplane.client.calls import Call, Reading, SubmitOptions, TruthQuery
 from controlplane.client.errors import ControlPlaneError
 from controlplane.client.http import FIRST_LOOK_SECONDS, LOOK_SECONDS, REQUEST_SECONDS
 from controlplane.client.identity import address, verification
+from controlplane.client.sending import Sending
 from controlplane.client.tables import Rows, Truths
 from controlplane.client.traces import asking
 from controlplane.settings import TlsFiles
@@ -206,13 +207,19 @@ class AsyncClient:
     ) -> list[AsyncJobHandle | ControlPlaneError]:
         """Submit many jobs; returns a handle or the refusal of each, in order, once the log has all that were accepted.
 
+        What is refused for now is sent again, as any call is.
+
         Raises:
             ControlPlaneError: a whole request was refused; jobs with ids of your own can be submitted again.
         """
         outcomes: list[AsyncJobHandle | ControlPlaneError] = []
         for lines in calls.portions(calls.job_lines(jobs)):
-            answers = await self.ask(calls.bulk(lines))
-            outcomes += [one if isinstance(one, ControlPlaneError) else AsyncJobHandle(self, one) for one in answers]
+            sending = Sending(lines)
+            while (pause := sending.take(await self.ask(sending.call()))) is not None:  # noqa: ASYNC110 -- as in the synchronous client
+                await asyncio.sleep(pause)
+            outcomes += [
+                one if isinstance(one, ControlPlaneError) else AsyncJobHandle(self, one) for one in sending.outcomes
+            ]
         return outcomes
 
     async def post_lines(self, path: str, lines: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from typing import Any, Final
 
 import httpx
@@ -16,7 +16,8 @@ PATH: Final = "/v1/truths/changes"
 SILENT_SECONDS: Final = 40.0
 """The server speaks at least every ten seconds: a connection that is silent for so long is gone."""
 AGAIN_SECONDS: Final = 0.2
-
+_CHANGE: Final = calls.call("GET", PATH, TruthChangeTold.model_validate_json)
+_OTHER: Final = calls.call("GET", PATH, from_json)
 
 Idle = Callable[[str], bool]
 """Called with the place whenever all is told that there is; when it returns true, the feed ends."""
@@ -36,11 +37,12 @@ def follow(
             with http.stream("GET", PATH, **reading.request()) as answer:
                 if not answer.is_success:
                     raise _refusal(answer, answer.read())
-                for line in answer.iter_lines():
-                    if (change := reading.take(line)) is not None:
-                        yield change
-                    if reading.over:
-                        return
+                for part in answer.iter_bytes():
+                    for line in reading.lines(part):
+                        if (change := reading.take(line)) is not None:
+                            yield change
+                        if reading.over:
+                            return
             fault = calls.no_answer(http.base_url, ConnectionError("the feed ended"))
         except httpx.TransportError as error:
             fault = calls.no_answer(http.base_url, error)
@@ -63,11 +65,12 @@ async def follow_awaited(
             async with http.stream("GET", PATH, **reading.request()) as answer:
                 if not answer.is_success:
                     raise _refusal(answer, await answer.aread())
-                async for line in answer.aiter_lines():
-                    if (change := reading.take(line)) is not None:
-                        yield change
-                    if reading.over:
-                        return
+                async for part in answer.aiter_bytes():
+                    for line in reading.lines(part):
+                        if (change := reading.take(line)) is not None:
+                            yield change
+                        if reading.over:
+                            return
             fault = calls.no_answer(http.base_url, ConnectionError("the feed ended"))
         except httpx.TransportError as error:
             fault = calls.no_answer(http.base_url, error)
@@ -89,21 +92,32 @@ class _Reading:
         self._idle = idle
         self._attempt = 0
         self._fields: dict[str, str] = {}
+        self._begun = b""
         self.over = False
         """Whether `idle` ended it."""
 
     def request(self) -> dict[str, Any]:
         """Return how to ask for what follows."""
-        self._fields = {}
+        self._fields, self._begun = {}, b""
         headers = {"accept": "text/event-stream"} | ({"last-event-id": self._after} if self._after else {})
         parameters = calls.Call(method="GET", path=PATH, read=bytes, query=self._query).parameters()
         return {"params": parameters, "headers": headers, "timeout": SILENT_SECONDS}
+
+    def lines(self, part: bytes) -> Iterator[str]:
+        """Take some bytes of the answer; yield the lines that end in them.
+
+        Only a line feed ends a line, and a carriage return before it is part of that end: U+2028, U+2029 and U+0085, which `iter_lines` takes
+        for ends as well, may stand in a value.
+        """
+        *ended, self._begun = (self._begun + part).split(b"\n")
+        for line in ended:
+            yield line.removesuffix(b"\r").decode(errors="replace")
 
     def take(self, line: str) -> TruthChangeTold | None:
         """Take a line of the answer; return the change that it completes, if it completes one.
 
         Raises:
-            ControlPlaneError: it says that the server cannot go on.
+            ControlPlaneError: it says that the server cannot go on, or it is none that this client knows.
         """
         if line:
             name, _, value = line.partition(": ")
@@ -113,9 +127,10 @@ class _Reading:
         if not fields:
             return None
         self._attempt, self._after = 0, fields.get("id") or self._after
-        kind, data = fields.get("event", "message"), from_json(fields.get("data", "null"))
+        kind, text = fields.get("event", "message"), fields.get("data", "null").encode()
         if kind == "change":
-            return TruthChangeTold.model_validate(data)
+            return calls.read_answer(_CHANGE, text)
+        data = calls.read_answer(_OTHER, text)
         if kind == "problem":
             raise ControlPlaneError(data)
         if self._idle is not None and data["lag_records"] == 0 and self._after is not None:

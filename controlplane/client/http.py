@@ -25,6 +25,7 @@ from controlplane.client import calls, feeds
 from controlplane.client.calls import Call, Reading, SubmitOptions, TruthQuery
 from controlplane.client.errors import ControlPlaneError
 from controlplane.client.identity import address, verification
+from controlplane.client.sending import Sending
 from controlplane.client.tables import Rows, Truths
 from controlplane.client.traces import asking
 from controlplane.settings import TlsFiles
@@ -204,13 +205,19 @@ class Client:
     def submit_many(self, jobs: Iterable[JobRequest | Mapping[str, Any]]) -> list[JobHandle | ControlPlaneError]:
         """Submit many jobs; returns a handle or the refusal of each, in order, once the log has all that were accepted.
 
+        What is refused for now is sent again, as any call is.
+
         Raises:
             ControlPlaneError: a whole request was refused; jobs with ids of your own can be submitted again.
         """
         outcomes: list[JobHandle | ControlPlaneError] = []
         for lines in calls.portions(calls.job_lines(jobs)):
-            answers = self.ask(calls.bulk(lines))
-            outcomes += [one if isinstance(one, ControlPlaneError) else JobHandle(self, one) for one in answers]
+            sending = Sending(lines)
+            while (pause := sending.take(self.ask(sending.call()))) is not None:
+                time.sleep(pause)
+            outcomes += [
+                one if isinstance(one, ControlPlaneError) else JobHandle(self, one) for one in sending.outcomes
+            ]
         return outcomes
 
     def post_lines(self, path: str, lines: Sequence[str]) -> str:

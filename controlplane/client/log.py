@@ -1,13 +1,16 @@
 """The client for volume: submissions straight to the log, conclusions straight from it."""
 
+import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self, Unpack
 
 import msgspec
 from pydantic import TypeAdapter
 
+from controlplane.api.job_ids import EXPECTED, reserved_ending
 from controlplane.api.models import JobRequest
 from controlplane.api.submissions import OptionInvalid, job_submitted, json_content
 from controlplane.client.calls import SubmitOptions
@@ -19,9 +22,10 @@ from controlplane.events.bounds import oversized
 from controlplane.events.catalog import JOBS, SUBMISSIONS, TERMINAL, Service
 from controlplane.events.codec import UndecodableRecord, decode, schema_of
 from controlplane.events.header import outside_header
-from controlplane.events.identity import IDENTIFIER, TENANT, Instant, random_id
+from controlplane.events.identity import IDENTIFIER, TENANT, Instant, partition_of, random_id
 from controlplane.events.types import Content, JobSubmitted, LogPosition
 from controlplane.log.connection import LogConnection
+from controlplane.log.positions import Partition
 from controlplane.log.producer import LogProducer
 from controlplane.log.reader import LogReader
 from controlplane.settings import settings
@@ -29,6 +33,10 @@ from controlplane.telemetry.tracing import trace_client
 
 INLINE_LIMIT_BYTES: Final = 256 * 1024
 READ_SECONDS: Final = 1.0
+SILENT_SECONDS: Final = 2.0
+"""JobForge says nothing of a job that it knows: one that was submitted, and not heard of for so long, is looked for among earlier conclusions."""
+NAMED_JOBS: Final = 20
+"""An error names so many open jobs, and counts the others."""
 
 
 class Conclusion(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,10 +51,14 @@ class Conclusion(msgspec.Struct, frozen=True, kw_only=True):
     """JobCompleted, JobFailed, JobCancelled or JobRejected."""
 
     def result(self, as_type: Any = None, *, contents: ContentStore | None = None) -> Any:
-        """Return the result of a completed job: as JSON says it, or as a type; large ones are fetched from `contents`.
+        """Return the result of a completed job: as JSON says it, or as a type.
+
+        The log has a large result as a reference, and that of a job with a secret encrypted: they are read from `contents`, which has to be the
+        store, with the keys, that the runners use.
 
         Raises:
-            ControlPlaneError: it did not complete; the fields say why.
+            ControlPlaneError: it did not complete; the fields say why. Or `result_elsewhere`: it takes `contents` to read it.
+            ContentMissing, ContentCorrupt, KeyForgotten, KeyMissing: `contents` does not have it.
         """
         if self.outcome != "completed":
             error = getattr(self.event, "error", None)
@@ -55,8 +67,21 @@ class Conclusion(msgspec.Struct, frozen=True, kw_only=True):
             )
             raise ControlPlaneError({"title": f"Job {self.job_id} was {self.outcome}.", **fields})
         content: Content = self.event.result
+        if contents is None and (content.reference is not None or content.encryption_key_id is not None):
+            raise ControlPlaneError(
+                {"code": "result_elsewhere", "category": "CONTRACT", "message": self._elsewhere(content)}
+            )
         data = contents.check_out(content) if contents is not None else content.data
         return TypeAdapter(Any if as_type is None else as_type).validate_json(data)
+
+    def _elsewhere(self, content: Content) -> str:
+        kept, key_id = content.reference, content.encryption_key_id
+        found = [f"it has {kept.size_bytes:,} bytes and is kept outside of the log"] if kept is not None else []
+        found += [f"it is encrypted with {key_id}"] if key_id is not None else []
+        return (
+            f"Expected `contents`, the store of the runners, to read the result of job {self.job_id} from, but found none: "
+            f"{', and '.join(found)}."
+        )
 
 
 _OUTCOMES: Final = {
@@ -116,6 +141,8 @@ class LogClient:
             )
         if not TENANT.fullmatch(header.tenant):
             raise OptionInvalid(f"Expected a tenant of letters, digits and ._@+-, but found {header.tenant!r}.")
+        if reserved_ending(job_id) is not None:
+            raise OptionInvalid(f"Expected {EXPECTED}, but found {job_id!r}.")
         content = json_content(payload)
         if self._contents is not None and len(content.data) > INLINE_LIMIT_BYTES:
             content = self._contents.check_in(content)
@@ -139,36 +166,93 @@ class LogClient:
         with submitting(SUBMISSIONS.name):
             return await self._producer.send([record(event) for event in events])
 
-    async def conclude(self, events: Sequence[JobSubmitted]) -> AsyncIterator[Conclusion]:
-        """Submit jobs and yield the conclusion of each as it comes; ends with the last.
+    async def conclude(
+        self,
+        events: Sequence[JobSubmitted],
+        *,
+        timeout: float | None = 60.0,  # noqa: ASYNC109 -- as of the handles
+        since: Sequence[int] | None = None,
+    ) -> AsyncGenerator[Conclusion, None]:
+        """Submit jobs and yield the conclusion of each as it comes; ends with the last, at once where there are no jobs.
+
+        A job that was submitted before is the same job, of which JobForge says nothing again: its conclusion may be one of earlier. What is not heard of is
+        therefore looked for in all that the topic has; with `since` (offsets, one per partition of `jobs`) reading begins there, and nothing else is looked at.
 
         Raises:
             LogUnavailable: the log did not take them in time; the same events can be submitted again.
+            TimeoutError: none of those that are open concluded for `timeout` seconds; it names them. With None it waits for ever.
         """
         open_jobs = {event.job_id for event in events}
-        reading = self.conclusions()
+        if not open_jobs:
+            return
+        unheard = set(open_jobs)
+        earlier: list[Conclusion] = []
+        looking: asyncio.Task[None] | None = None
         try:
-            await anext(reading)
-            await self.submit(events)
-            async for batch in reading:
-                for one in batch:
-                    if one.job_id in open_jobs:  # The first conclusion of a job is its outcome.
-                        open_jobs.discard(one.job_id)
-                        yield one
-                if not open_jobs:
-                    return
+            async with LogReader(self._connection, client_id="controlplane-client") as reader:
+                starts = await self._begin(reader, since)
+                await self.submit(events)
+                submitted_at = heard_at = time.monotonic()
+                while True:
+                    found = await _heard(reader, unheard)
+                    if looking is None and since is None and time.monotonic() > submitted_at + SILENT_SECONDS:
+                        looking = asyncio.create_task(self._look_behind(set(unheard), starts, earlier))
+                    if looking is not None and looking.done():
+                        looking.result()
+                    found += earlier
+                    earlier.clear()
+                    for one in found:
+                        if one.job_id in open_jobs:  # The first conclusion of a job is its outcome.
+                            open_jobs.discard(one.job_id)
+                            yield one
+                            heard_at = time.monotonic()
+                    if not open_jobs:
+                        return
+                    if timeout is not None and time.monotonic() > heard_at + timeout:
+                        raise TimeoutError(_still_open(open_jobs, timeout))
         finally:
-            await reading.aclose()
+            if looking is not None:
+                looking.cancel()
+                with suppress(asyncio.CancelledError):
+                    await looking
+
+    async def _look_behind(
+        self, job_ids: Collection[str], ends: Mapping[Partition, int], found: list[Conclusion]
+    ) -> None:
+        """Append to `found` the first conclusion of each of these jobs that the log has before these offsets."""
+        left = set(job_ids)
+        count = self._producer.partitions(JOBS.name)
+        places = {(JOBS.name, partition_of(job_id.encode(), count)) for job_id in left}
+        async with LogReader(self._connection, client_id="controlplane-client") as reader:
+            starts = {
+                one: start for one, start in (await reader.beginning_offsets(places)).items() if start < ends[one]
+            }
+            await reader.assign(starts)
+            while left and starts:
+                for place, records in (await reader.batch(timeout_seconds=READ_SECONDS)).items():
+                    for record in records:
+                        one = _conclusion(record) if record.offset < ends[place] else None
+                        if one is not None and one.job_id in left:
+                            left.discard(one.job_id)
+                            found.append(one)
+                starts = {one: at for one in starts if (at := await reader.position(one)) < ends[one]}
+
+    async def _begin(self, reader: LogReader, since: Sequence[int] | None) -> dict[Partition, int]:
+        """Have a reader begin at the ends of `jobs`, or at these offsets; returns where that is."""
+        partitions = [(JOBS.name, number) for number in range(self._producer.partitions(JOBS.name))]
+        starts = (
+            dict(zip(partitions, since, strict=True)) if since is not None else await reader.end_offsets(partitions)
+        )
+        await reader.assign(starts)
+        return starts
 
     async def conclusions(self, *, since: Sequence[int] | None = None) -> AsyncGenerator[list[Conclusion], None]:
         """Yield conclusions as they are appended, from now on or from these offsets (one per partition of `jobs`).
 
         The first batch is empty: with it, reading begins, so that nothing is missed of what is submitted after it.
         """
-        partitions = [(JOBS.name, number) for number in range(self._producer.partitions(JOBS.name))]
         async with LogReader(self._connection, client_id="controlplane-client") as reader:
-            ends = await reader.end_offsets(partitions)
-            await reader.assign(dict(zip(partitions, since, strict=True)) if since is not None else ends)
+            await self._begin(reader, since)
             yield []
             while True:
                 for records in (await reader.batch(timeout_seconds=READ_SECONDS)).values():
@@ -176,6 +260,25 @@ class LogClient:
 
 
 _IN_THE_HEADER: Final = frozenset({"job_id", "correlation_id", "tenant"})
+
+
+async def _heard(reader: LogReader, unheard: set[str]) -> list[Conclusion]:
+    """Return the conclusions that came; jobs that anything was said of are taken out of `unheard`."""
+    found: list[Conclusion] = []
+    for records in (await reader.batch(timeout_seconds=READ_SECONDS)).values():
+        for record in records:
+            if unheard:
+                unheard.discard((record.key or b"").decode(errors="replace"))
+            if (one := _conclusion(record)) is not None:
+                found.append(one)
+    return found
+
+
+def _still_open(job_ids: Collection[str], timeout: float) -> str:
+    """Return what is said when nothing concludes any more."""
+    others = f", and {len(job_ids) - NAMED_JOBS:,} others" if len(job_ids) > NAMED_JOBS else ""
+    names = ", ".join(sorted(job_ids)[:NAMED_JOBS])
+    return f"Expected a conclusion within {timeout:g} s, but none came of {names}{others}."
 
 
 def _conclusion(record: Any) -> Conclusion | None:

@@ -36,7 +36,7 @@ class Rows(SqlAnswer):
     """The answer of a query, also as a table."""
 
     def to_arrow(self) -> "pa.Table":
-        """Return the rows with the types that their values have; a column of mixed types is text."""
+        """Return the rows with the types that their values have; a column of mixed types, or of larger integers than 64 bits hold, is text."""
         import pyarrow as pa
 
         columns = [[row[number] for row in self.rows] for number in range(len(self.columns))]
@@ -64,8 +64,12 @@ def _column(values: list[Any]) -> "pa.Array":
 
     try:
         return pa.array(values)
+    except OverflowError:  # Whole numbers from 2^63 on: as DuckDB's UBIGINT, if all are such.
+        if all(value is None or (type(value) is int and 0 <= value < 2**64) for value in values):
+            return pa.array(values, type=pa.uint64())
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([None if value is None else as_text(value) for value in values])
+        pass
+    return pa.array([None if value is None else as_text(value) for value in values])
 
 
 def _dataframe(table: "pa.Table") -> Any:

@@ -15,7 +15,7 @@ from controlplane.events.errors import envelope
 from controlplane.events.identity import name_based_id
 from controlplane.events.types import JobSubmitted, LogPosition
 from controlplane.gateway.callers import CALLER
-from controlplane.gateway.idempotency import declared
+from controlplane.gateway.idempotency import LinesSeen, declared
 from controlplane.gateway.limits import BodyLate, in_time
 from controlplane.gateway.submissions import Door, submission
 from controlplane.log.connection import LogUnavailable
@@ -63,17 +63,22 @@ class AnswerWhileReading(Response):
 async def submit_many(request: Request) -> Response:
     """Submit one job per line (NDJSON); answers with one acknowledgement or problem per line, in the same order.
 
-    Lines without an id get one that follows from the Idempotency-Key, where there is one, and the number of the line.
+    Lines without an id get one that follows from the Idempotency-Key, where there is one, and the number of the line. A line that came with another
+    content before, under the same key and number, gets a problem (409) in its place.
     """
-    return AnswerWhileReading(_answers(request, cast(Door, request.app.state.door)))
+    state = request.app.state
+    return AnswerWhileReading(_answers(request, cast(Door, state.door), cast(LinesSeen, state.lines_seen)))
 
 
 class _Portion:
     """Some lines on their way: what is to be answered for each, and the records that are not acknowledged yet."""
 
-    __slots__ = ("answers", "appended", "events", "positions")
+    __slots__ = ("answers", "appended", "events", "lines", "positions", "seen")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, seen: LinesSeen) -> None:
+        self.seen = seen
+        self.lines: list[str] = []
+        """Those that the key and their numbers give; none without a key."""
         self.answers: list[dict[str, Any]] = [{}] * size
         self.events: list[JobSubmitted] = []
         self.positions: list[int] = []
@@ -88,6 +93,8 @@ class _Portion:
             problem = problem_fields(envelope("log_unavailable", str(fault)), 503)
             for index in self.positions:
                 self.answers[index] = problem
+            for identity in self.lines:
+                self.seen.forget(identity)
         else:
             for index, event, position in zip(self.positions, self.events, found, strict=True):
                 header = event.header
@@ -98,14 +105,14 @@ class _Portion:
         return msgspec.json.Encoder().encode_lines(self.answers)
 
 
-async def _answers(request: Request, door: Door) -> AsyncIterator[bytes]:
+async def _answers(request: Request, door: Door, seen: LinesSeen) -> AsyncIterator[bytes]:
     """Yield the answers of portions; while one is on its way to the log the next is judged."""
     key = request.headers.get("idempotency-key")
     ahead: _Portion | None = None
     number = 0
     try:
         async for lines in _portions(request):
-            portion = _judged(lines, door, key, number)
+            portion = _judged(lines, door, seen, key, number)
             number += len(lines)
             if ahead is not None:
                 yield await ahead.told()
@@ -145,8 +152,8 @@ async def _portions(request: Request) -> AsyncIterator[list[bytes]]:
             yield lines[first : first + LINES_AT_ONCE]
 
 
-def _judged(lines: list[bytes], door: Door, key: str | None, first: int) -> _Portion:
-    portion = _Portion(len(lines))
+def _judged(lines: list[bytes], door: Door, seen: LinesSeen, key: str | None, first: int) -> _Portion:
+    portion = _Portion(len(lines), seen)
     records: list[OutgoingRecord] = []
     for index, line in enumerate(lines):
         try:
@@ -154,16 +161,34 @@ def _judged(lines: list[bytes], door: Door, key: str | None, first: int) -> _Por
                 text = f"Expected a line of at most {LINE_LIMIT_BYTES} bytes, but found more."
                 raise refused("payload_too_large", text, field="line")
             job = JobRequest.model_validate_json(line)
-            minted = None if key is None else name_based_id(f"{CALLER.get().name}/{job.tenant}/{key}/{first + index}")
+            minted = None if key is None else _minted(job, key, first + index)
             event = submission(job, door, minted)
-            records.append(door.producer.record(event))
-            portion.events.append(event)
-            portion.positions.append(index)
+            record = door.producer.record(event)
+            if minted is not None and seen.another(minted, line):
+                raise _other_content(key, first + index)
         except Refused as fault:
             portion.answers[index] = problem_fields(fault.error, fault.status)
         except RecordTooLarge as fault:
             portion.answers[index] = problem_fields(envelope("payload_too_large", str(fault)), 413)
         except ValidationError as fault:
             portion.answers[index] = problem_fields(of_faults(fault.errors(include_url=False), "line"), 422)
+        else:
+            records.append(record)
+            portion.events.append(event)
+            portion.positions.append(index)
+            if minted is not None:
+                portion.lines.append(minted)
     portion.appended = door.producer.send(records)
     return portion
+
+
+def _minted(job: JobRequest, key: str, number: int) -> str:
+    """Return the id of a line that names none."""
+    caller = CALLER.get()
+    tenant = job.tenant if "tenant" in job.model_fields_set else caller.home
+    return name_based_id(f"{caller.name}/{tenant}/{key}/{number}")
+
+
+def _other_content(key: str | None, number: int) -> Refused:
+    text = f"Expected line {number + 1} under the Idempotency-Key {key!r:.200} with the content that it came with first, but found another."
+    return refused("duplicate_with_other_content", text, field="Idempotency-Key", found=key)

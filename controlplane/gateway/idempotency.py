@@ -2,7 +2,8 @@
 
 Two layers. Ids follow from the key (`identity_of`), so that a repeat at another gateway, or after a crash between the log and the
 answer, appends a record with the same event id, which every projection absorbs. And this process remembers its answers, so that
-a repeat here appends nothing and a key that is used for something else is refused.
+a repeat here appends nothing and a key that is used for something else is refused. Of a bulk request, which is read line by line, it remembers
+the contents of the lines: a line with another content is refused alone.
 
 Source of the header: IETF draft-ietf-httpapi-idempotency-key-header.
 """
@@ -21,6 +22,9 @@ from controlplane.gateway.callers import CALLER
 from controlplane.gateway.limits import again, header_in, read_body
 
 ANSWERS_REMEMBERED: Final = 20_000
+LINES_REMEMBERED: Final = 50_000
+"""Of bulk requests: some 200 bytes each."""
+_DIGEST_BYTES: Final = 16
 KEY_PATTERN: Final = r"^[\x21-\x7e]{1,200}$"
 WRITES: Final = frozenset({"POST", "PUT", "DELETE"})
 ACCEPTED: Final = 202
@@ -62,11 +66,32 @@ class _Remembered:
         self.parts: list[Message] = []
 
 
+class LinesSeen:
+    """With which content the lines of bulk requests came under their keys, as far as this process remembers."""
+
+    def __init__(self) -> None:
+        """Know of none."""
+        self._contents: OrderedDict[str, bytes] = OrderedDict()
+
+    def another(self, identity: str, line: bytes) -> bool:
+        """Say whether a line, by the id that follows from its key and number, came with another content before; note it if it did not come at all."""
+        content = hashlib.blake2b(line.strip(), digest_size=_DIGEST_BYTES).digest()
+        if (known := self._contents.setdefault(identity, content)) is not content:
+            return known != content
+        if len(self._contents) > LINES_REMEMBERED:
+            self._contents.popitem(last=False)
+        return False
+
+    def forget(self, identity: str) -> None:
+        """Let a line come with another content: it was not accepted."""
+        self._contents.pop(identity, None)
+
+
 class Idempotency:
     """Answer a repeated write with the first answer (ASGI middleware); only accepted ones are remembered."""
 
     def __init__(self, app: ASGIApp, streaming_paths: frozenset[str] = frozenset()) -> None:
-        """Wrap an application; bodies that are read line by line are told apart by the ids of their lines alone."""
+        """Wrap an application; bodies that are read line by line are judged by line, where they are read."""
         self._app = app
         self._streaming = streaming_paths
         self._answers: OrderedDict[str, _Remembered] = OrderedDict()

@@ -31,6 +31,13 @@ class ForgetRequest(Model):
     tenant: TenantName | None = Field(None, description="Whose secret it is; by default that of whoever asks.")
 
 
+class Forgotten(Acknowledgement):
+    """That a key is forgotten stands on the log at this position."""
+
+    key_id: str = Field(description="The whole name of the key: tenant/name.")
+    existed: bool = Field(description="False if there was no such key: it was never made, or forgotten before.")
+
+
 class OpenedView(Model):
     """What a job was given and what it returned, in the clear."""
 
@@ -39,8 +46,10 @@ class OpenedView(Model):
 
 
 @router.post("/secrets/{name:path}/forget", status_code=202, dependencies=[Depends(declared)])
-async def forget(request: Request, name: SecretName, body: ForgetRequest | None = None) -> Acknowledgement:
+async def forget(request: Request, name: SecretName, body: ForgetRequest | None = None) -> Forgotten:
     """Forget a key: every payload and result that it encrypted is unreadable from now on, wherever its bytes are.
+
+    The name is never used again, also if there was no key: `existed` tells a mistyped name from a key.
 
     1. That it is forgotten goes on the log. A crash after it: the caller, who got no answer, asks again.
     2. The key is destroyed.
@@ -55,10 +64,11 @@ async def forget(request: Request, name: SecretName, body: ForgetRequest | None 
     header = msgspec.structs.replace(command_header(request, "SecretForgotten", f"secret:{key_id}"), tenant=tenant)
     event = types.SecretForgotten(header=header, subject=f"secret:{key_id}", key_id=key_id, reason=wish.reason)
     position = await door.producer.publish(event)
-    await asyncio.to_thread(door.contents.keys.forget, key_id)
-    return Acknowledgement(
-        event_id=header.event_id, position=position_text(position), correlation_id=header.correlation_id
-    )
+    existed = await asyncio.to_thread(door.contents.keys.forget, key_id)
+    return Forgotten(
+        event_id=header.event_id, position=position_text(position), correlation_id=header.correlation_id, key_id=key_id,
+        existed=existed,
+    )  # fmt: skip
 
 
 @router.get("/jobs/{job_id:path}/opened")

@@ -33,7 +33,7 @@ from controlplane.gateway.cores import TruthCores
 from controlplane.gateway.described import described
 from controlplane.gateway.express import Express
 from controlplane.gateway.governance import Governance
-from controlplane.gateway.idempotency import Idempotency
+from controlplane.gateway.idempotency import Idempotency, LinesSeen
 from controlplane.gateway.identity import Doorkeeper, Identities, IdentitiesInvalid
 from controlplane.gateway.limits import Intake, add_gateway_handlers
 from controlplane.gateway.live import Tail
@@ -95,6 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
     metrics = process_metrics()
     app = described(lifespan)
     app.state.streams = room_for_streams()
+    app.state.lines_seen = LinesSeen()
     add_gateway_handlers(app)
     _add_layers(app, settings, identities, metrics)
     app.state.identities = identities

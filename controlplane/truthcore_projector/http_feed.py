@@ -34,6 +34,8 @@ QUIET_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 0.25
 """Other shards do not tell when they moved: they are looked at so often."""
 EVENTS_AT_ONCE: Final = 200
+_TAKEN_FOR_BREAKS: Final = str.maketrans({letter: f"\\u{ord(letter):04x}" for letter in "\x85\u2028\u2029"})
+"""Only a line feed ends a line of the stream, but Python's `splitlines`, and with it httpx, ends one at these as well."""
 
 Text = Annotated[str, Query(min_length=1, max_length=1000, description="`*` stands for anything.")]
 Confidence = Annotated[float, Query(ge=0, le=1, description="Of the truth before or after the change.")]
@@ -126,6 +128,7 @@ def _event(one: Told, reflects: Reflects) -> bytes:
 
 
 def _sent(kind: str, place: str | None, data: Any) -> bytes:
-    """Return one server-sent event; canonical JSON has no line breaks."""
+    """Return one server-sent event; canonical JSON has no line breaks, and none that a client's reader of lines takes for one."""
     identity = "" if place is None else f"id: {place}\n"
-    return f"event: {kind}\n{identity}data: {canonical_json(data)}\n\n".encode()
+    text = canonical_json(data).translate(_TAKEN_FOR_BREAKS)
+    return f"event: {kind}\n{identity}data: {text}\n\n".encode()

@@ -190,11 +190,18 @@ def test_what_is_secret_is_nowhere_in_the_clear_and_can_be_forgotten(
     shown = ada.request("GET", "/v1/jobs/secret-1/opened")
     assert shown == {"payload": {"seconds": 0.0625, "note": "xyzzy"}, "result": {"slept": 0.0625}}
     assert refusal(lambda: eve.request("GET", "/v1/jobs/secret-1/opened")).code == "not_found"
-    eve.request("POST", "/v1/secrets/customer-17/forget")  # Hers has the same name, and is another.
+    hers = eve.request("POST", "/v1/secrets/customer-17/forget")  # It has the same name, and is another.
+    assert (hers["key_id"], hers["existed"]) == ("umbrella/customer-17", False)
+    boss = client("boss", "*", "administer")
+    unnamed = boss.request("POST", "/v1/secrets/customer-17/forget")
+    assert (unnamed["key_id"], unnamed["existed"]) == ("default/customer-17", False)
     assert ada.request("GET", "/v1/jobs/secret-1/opened") == shown
     wrong = refusal(lambda: ada.submit("test.nap", {"seconds": "long"}, secret="customer-17"))
     assert wrong.code == "payload_invalid"  # It is checked before it is encrypted.
-    ada.request("POST", "/v1/secrets/customer-17/forget", body={"reason": "asked to be forgotten"})
+    wish = {"reason": "asked to be forgotten", "tenant": "acme"}
+    for existed in (True, False):  # Once more is harmless.
+        answer = boss.request("POST", "/v1/secrets/customer-17/forget", body=wish)
+        assert (answer["key_id"], answer["existed"]) == ("acme/customer-17", existed)
     gone = refusal(lambda: ada.request("GET", "/v1/jobs/secret-1/opened"))
     assert (gone.status, gone.code) == (410, "content_forgotten")
     assert refusal(lambda: ada.submit("test.nap", {"seconds": 0}, secret="customer-17")).code == "content_forgotten"

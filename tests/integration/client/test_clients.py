@@ -164,3 +164,21 @@ async def test_straight_to_the_log_and_back(stack: SystemStack) -> None:
     with pytest.raises(ControlPlaneError, match=r"payload\.width") as caught:
         rejected.result()
     assert caught.value.code == "payload_invalid"
+
+
+async def test_what_concluded_before_is_concluded_again_without_a_wait_for_ever(stack: SystemStack) -> None:
+    first, second, waits = name(), name(), name()
+    async with LogClient(stack.connection("client")) as client:
+        events = [client.submission("measure", {"image": one, "width": 5}, job_id=one) for one in (first, second)]
+        once = [one async for one in client.conclude(events[:1])]
+        assert [one async for one in client.conclude([])] == []
+        again = [one async for one in client.conclude([*events, *events], timeout=WAIT_SECONDS)]
+        assert {one.job_id for one in again} == {first, second}
+        assert [one for one in again if one.job_id == first] == once
+        since = [0] * Settings().partitions_jobs
+        assert [one async for one in client.conclude(events[:1], since=since)] == once
+        open_one = client.submission("wait", None, job_id=waits)
+        with pytest.raises(TimeoutError, match=f"Expected a conclusion within 4 s, but none came of {waits}."):
+            assert [one async for one in client.conclude([open_one, events[0]], timeout=4)] == once
+    with stack.client() as gateway:
+        gateway.cancel(waits, kill=True)

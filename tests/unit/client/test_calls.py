@@ -184,6 +184,47 @@ def test_many_jobs_are_lines_in_portions_and_each_has_its_outcome() -> None:
     assert [one.job_id for one in handles] == [f"job-{number}" for number in range(count) if number != 3]
 
 
+def overloaded_at_first(times: int, seen: list[list[str]]) -> Answer:
+    """Return a server that has no room for a job so many times, and answers only half of what it is asked once."""
+    refusals: dict[str, int] = {}
+
+    def tell(request: httpx.Request) -> httpx.Response:
+        ids = [json.loads(line)["job_id"] for line in request.content.split(b"\n")]
+        seen.append(ids)
+        answers = []
+        for job_id in ids:
+            refusals[job_id] = refusals.get(job_id, 0) + 1
+            busy = job_id.startswith("busy") and refusals[job_id] <= times
+            answers.append(problem("overloaded", retry_after_seconds=3.0) if busy else accepted(job_id))
+            if job_id == "wrong":
+                answers[-1] = problem("payload_invalid")
+        del answers[6 if len(seen) == 1 else len(ids) :]
+        return httpx.Response(200, content="\n".join(json.dumps(one.json()) for one in answers))
+
+    return tell
+
+
+@pytest.mark.parametrize(("times", "requests"), [(2, 3), (100, calls.ATTEMPTS)])
+async def test_lines_that_are_refused_for_now_are_sent_again(times: int, requests: int, pauses: list[float]) -> None:
+    ids = ["a", "busy-1", "wrong", "busy-2", "b", "c", "unanswered"]
+    jobs = [{"job_type": "t", "job_id": job_id} for job_id in ids]
+    seen: list[list[str]] = []
+    awaited: list[list[str]] = []
+    with Client("http://gateway", transport=httpx.MockTransport(overloaded_at_first(times, seen))) as client:
+        outcomes: list[Any] = list(client.submit_many(jobs))
+    transport = httpx.MockTransport(overloaded_at_first(times, awaited))
+    async with AsyncClient("http://gateway", transport=transport) as other:
+        outcomes += await other.submit_many(jobs)
+    assert seen == awaited
+    assert seen[:2] == [ids, ["busy-1", "busy-2", "unanswered"]]
+    assert seen[2:] == [["busy-1", "busy-2"]] * (requests - 2)
+    assert pauses == [3.0] * (2 * (requests - 1))
+    for found in (outcomes[:7], outcomes[7:]):
+        codes = [one.code if isinstance(one, ControlPlaneError) else one.job_id for one in found]
+        busy = ["busy-1", "busy-2"] if times == 2 else ["overloaded"] * 2
+        assert codes == ["a", busy[0], "payload_invalid", busy[1], "b", "c", "unanswered"]
+
+
 class Thumb(BaseModel):
     path: str
 

@@ -65,6 +65,32 @@ def test_rows_keep_the_types_of_their_values() -> None:
     assert (empty.num_rows, empty.column_names) == (0, ["n"])
 
 
+@pytest.mark.parametrize(
+    ("values", "kind", "found"),
+    [
+        ([2**64 - 1, None, 0], "uint64", [2**64 - 1, None, 0]),
+        ([2**63 - 1, -(2**63)], "int64", [2**63 - 1, -(2**63)]),
+        ([-1, 2**63], "string", ["-1", "9223372036854775808"]),
+        ([2**70, None], "string", ["1.180591620717411303424e+21", None]),
+        ([2**63, True], "string", ["9223372036854775808", "true"]),
+        ([[2**63]], "string", ["[9223372036854775808]"]),
+    ],
+)
+def test_integers_are_kept_however_large_they_are(values: list[Any], kind: str, found: list[Any]) -> None:
+    rows = Rows(columns=["n"], rows=[[value] for value in values], truncated=False, reflects=REFLECTS)
+    column = rows.to_arrow().column("n")
+    assert (str(column.type), column.to_pylist()) == (kind, found)
+
+
+def test_sources_are_those_of_every_value_that_is_true() -> None:
+    many = truth(["another", "x"], "STRING", "b", "a")
+    assert Truths([many], REFLECTS).to_arrow().column("sources").to_pylist() == [["a", "b"]]
+    flag = truth(1, "NUMBER", "y", "z")
+    flag.candidates[0] = flag.candidates[0].model_copy(update={"value": True, "kind": "BOOLEAN", "votes": flag.candidates[1].votes[:1]})  # fmt: skip
+    flag.candidates[1].votes.pop(0)
+    assert Truths([flag], REFLECTS).to_arrow().column("sources").to_pylist() == [["z"]]
+
+
 def test_a_dataframe_needs_pandas_and_says_so() -> None:
     rows = Rows(columns=["n"], rows=[[1], [2]], truncated=False, reflects=REFLECTS)
     if importlib.util.find_spec("pandas") is None:
