@@ -96,12 +96,13 @@ def _add_jobs(app: FastAPI, asked: Asked) -> None:
         min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0,
     ) -> models.JobsAnswer:  # fmt: skip
         """Return a page of jobs, the newest first."""
+        after = cursor_from(queries.job_cursor, cursor)
         filters = {
             "job_type": job_type, "phase": phase, "pool": pool, "tenant": tenant, "correlation_id": correlation_id,
             "parent_job_id": parent_job_id, "search": search,
         }  # fmt: skip
         (page, following), reflects = await asked(
-            min_position, wait_seconds, lambda c: queries.job_page(c, filters, limit, cursor), as_of
+            min_position, wait_seconds, lambda c: queries.job_page(c, filters, limit, after), as_of
         )
         return models.JobsAnswer(jobs=page, next_cursor=following, reflects=reflects)
 

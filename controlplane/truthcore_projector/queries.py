@@ -25,7 +25,7 @@ _EVENT: Final = (
 )
 _IN_ORDER: Final = 'ORDER BY log_time, topic, partition, "offset"'
 _BEFORE: Final = '(log_time, topic, partition, "offset") < (?::TIMESTAMP, ?, ?, ?)'
-TIME_PATTERN: Final = r"(19|20)\d\d-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?"
+TIME_PATTERN: Final = r"(19|20)\d\d-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?"
 JOB_CURSOR: Final = rf"^{TIME_PATTERN}~.+$"
 """A cursor of `job_page`: time and id of the last job of the page before."""
 EVENT_CURSOR: Final = rf"^{TIME_PATTERN}~[a-z.]{{1,40}}/\d{{1,6}}/\d{{1,18}}$"
@@ -138,13 +138,13 @@ def job_conditions(filters: dict[str, str | None]) -> tuple[list[str], list[Any]
 
 
 def job_page(
-    cursor: Cursor, filters: dict[str, str | None], limit: int, cursor_text: str | None
+    cursor: Cursor, filters: dict[str, str | None], limit: int, after: tuple[datetime, str] | None
 ) -> tuple[list[JobView], str | None]:
     """Return a page of jobs, newest first, and where the next begins.
 
     Looks through submissions, the newest first, and at what became of few of them at once.
     """
-    after, at_once = _job_cursor(cursor_text) if cursor_text else None, limit + 1
+    at_once = limit + 1
     found: dict[str, tuple[datetime, JobView]] = {}
     while True:
         some = _candidates(cursor, filters, at_once, after)
@@ -161,7 +161,12 @@ def job_page(
         after, at_once = (naive(some[-1][1]), some[-1][0]), min(2 * at_once, JOBS_AT_ONCE)
 
 
-def _job_cursor(text: str) -> tuple[datetime, str]:
+def job_cursor(text: str) -> tuple[datetime, str]:
+    """Return the log time and the id that a page of jobs ended with.
+
+    Raises:
+        ValueError: no page gave this cursor, for example because no month has such a day.
+    """
     moment, _, job_id = text.partition("~")
     return datetime.fromisoformat(moment), job_id
 
