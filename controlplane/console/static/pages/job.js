@@ -7,7 +7,7 @@ import { gantt } from "../charts/gantt.js";
 import { h } from "../dom.js";
 import { button, card, facts, job, json, lead, meter, mono, position, quiet, row, shown, table, tag, time, title, wide } from "../parts.js";
 import { changed, link } from "../router.js";
-import { between, clock, duration, gist, percent, plural, valueOf } from "../words.js";
+import { between, clock, duration, gist, number, percent, plural, valueOf } from "../words.js";
 import { body, OVER, question } from "./jobs.js";
 
 const TABS = [["", "Summary"], ["log", "Log"], ["events", "Events"], ["graph", "Causation"]];
@@ -62,13 +62,24 @@ function said(events) {
   return truths.length > 0 && card("What is known because of it", table(["Subject", "Property", "Value", "Sure"], truths.map(({ event }) => [shown(event.subject), event.predicate, valueOf(event.object), percent(event.confidence)]), { caption: "Assertions of the job", keys: truths.map((event) => event.position) }));
 }
 
+function content(one, name) {
+  // What is encrypted, or too large for the log, is there all the same.
+  const kept = one[`${name}_reference`];
+  if (one.encrypted_with && (name === "payload" || one.phase === "COMPLETED")) {
+    return h("p", { class: "quiet" }, "Encrypted with ", mono(one.encrypted_with), ". While that key is kept, ", mono(`controlplane secrets open ${one.job_id}`), " shows it.");
+  }
+  if (kept) return h("p", {}, h("a", { href: `/v1/contents/${kept.sha256}?${new URLSearchParams({ job: one.job_id })}`, download: `${one.job_id} ${name}.json` }, `Download the ${name}`), quiet(`, ${number(kept.size_bytes)} bytes: too large for the log.`));
+  if (name === "result" && one.result === null) return h("p", { class: "quiet" }, OVER.has(one.phase) ? "None." : "Not yet.");
+  return json(one[name], name === "result" ? "Result" : "Payload");
+}
+
 function summary(one, events) {
   return [
     card("Attempts in time", gantt(one), attempts(one)),
     wide(
       card("Facts", facts([["Submitted", time(one.submitted_at)], ["Concluded", one.concluded_at && time(one.concluded_at)], ["Took", duration(one.concluded_at ? between(one.submitted_at, one.concluded_at) : Date.now() - new Date(one.submitted_at))], ["Pool", one.pool], ["Priority", String(one.priority)], ["Tenant", one.tenant],
         ["Chain", h("a", { class: "mono", href: link("jobs", null, { correlation_id: one.correlation_id }) }, one.correlation_id)], ["Parent", one.parent_job_id && job(one.parent_job_id)], ["Retried as", one.retried_as && job(one.retried_as)], ["Children", h("a", { href: link("jobs", null, { parent_job_id: one.job_id }) }, "jobs that it submitted")]])),
-      card("Payload and result", h("h3", {}, "Payload"), json(one.payload, "Payload"), h("h3", {}, "Result"), one.result === null ? h("p", { class: "quiet" }, OVER.has(one.phase) ? "None." : "Not yet.") : json(one.result, "Result"))),
+      card("Payload and result", h("h3", {}, "Payload"), content(one, "payload"), h("h3", {}, "Result"), content(one, "result"))),
     said(events),
   ];
 }
