@@ -8,6 +8,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from controlplane.events.catalog import TRUTH
+from controlplane.events.codec import decode
+from controlplane.events.types import TruthAsserted
 from tests.unit.truthcore_projector.worlds import START_SECONDS, World, answering
 
 LISTS: Final = ("/v1/jobs", "/v1/events", "/v1/deadletters")
@@ -63,3 +66,47 @@ def test_a_cursor_on_a_day_that_no_month_has_is_refused(path: str, moment: str) 
         answer = get(app, path, cursor=f"{moment}~{last}")
     assert answer.status_code == 422
     assert answer.json()["field"] == "cursor"
+
+
+def about(world: World, job: str) -> list[str]:
+    """Return where the records about a job are: those under its key, and the truths that name it."""
+    found = []
+    for one in sorted(world.records, key=lambda each: (each.timestamp, each.topic, each.partition, each.offset)):
+        given = decode(one.value) if one.topic == TRUTH.name and one.value != b"garbage" else None
+        if one.key == job.encode() or (isinstance(given, TruthAsserted) and given.evidence and given.evidence.job_id == job):  # fmt: skip
+            found.append(f"{one.topic}/{one.partition}/{one.offset}")
+    return found
+
+
+@pytest.mark.parametrize("limit", [1, 2, 7, 1000])
+def test_a_jobs_records_come_in_pages_each_once_and_the_last_page_has_its_end(limit: int) -> None:
+    world = on_day(World(3, 60), 2026, 5, 31)
+    with answering(world) as app:
+        for job in [name for name, _ in world.jobs][:6]:
+            path = f"/v1/jobs/{job}/events"
+            whole = get(app, path).json()
+            assert whole["next_cursor"] is None
+            found = in_pages(app, path, "events", limit)
+            assert found == whole["events"]
+            assert [one["position"] for one in found] == about(world, job)
+
+
+def test_of_a_jobs_records_some_types_can_be_asked_for() -> None:
+    world = World(3, 60)
+    with answering(world) as app:
+        for job, _ in world.jobs[:6]:
+            path = f"/v1/jobs/{job}/events"
+            whole = get(app, path).json()["events"]
+            for types in (
+                ["JobSubmitted"],
+                ["JobCompleted", "JobFailed"],
+                ["TruthAsserted", "JobRouted"],
+                ["JobRejected"],
+            ):
+                expected = [one for one in whole if one["event_type"] in types]
+                assert in_pages(app, path, "events", 1, event_type=types) == expected
+        last = get(app, path, limit=1000).json()["events"][-1]
+        behind = f"{last['log_time'].removesuffix('Z')}~{last['position']}"
+        assert get(app, path, cursor=behind).json()["events"] == []
+        for query in ({}, {"event_type": "JobSubmitted"}, {"cursor": behind}):
+            assert get(app, "/v1/jobs/never-seen/events", **query).status_code == 404
