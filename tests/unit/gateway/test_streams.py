@@ -18,9 +18,13 @@ def test_an_id_names_the_positions_that_it_was_made_of(positions: dict[tuple[str
     assert vector_from(text) == positions
     assert re.match(ID_PATTERN, text)
     assert single_position(text) is None
+    assert vector_from(f"{text};end") == positions
+    assert re.match(ID_PATTERN, f"{text};end")
 
 
-@pytest.mark.parametrize("text", ["", "jobs", "jobs:1", "jobs:1=x", "jobs:1=2;", "jobs:1=1" + "0" * 18, "jobs:-=2"])
+@pytest.mark.parametrize(
+    "text", ["", "jobs", "jobs:1", "jobs:1=x", "jobs:1=2;", ";end", "jobs:1=1" + "0" * 18, "jobs:-=2"]
+)
 def test_what_is_no_id_is_refused_in_words(text: str) -> None:
     with pytest.raises(VectorInvalid, match="Expected a position or the id of an earlier event, but found"):
         vector_from(text)
