@@ -20,6 +20,7 @@ from controlplane.gateway.histories import History, is_concluded
 from controlplane.gateway.live import Tail
 from controlplane.gateway.streams import (
     ID_PATTERN,
+    VECTOR_LIMIT_CHARACTERS,
     Chosen,
     Stream,
     VectorInvalid,
@@ -48,7 +49,7 @@ Seconds = Annotated[
 LastEventId = Annotated[
     str | None,
     Header(
-        alias="Last-Event-ID", max_length=8000, pattern=ID_PATTERN, examples=["submissions:0=0"],
+        alias="Last-Event-ID", max_length=VECTOR_LIMIT_CHARACTERS, pattern=ID_PATTERN, examples=["submissions:0=0"],
         description="The id of the last event that was seen: the stream goes on exactly there. Or a log position: its partition goes on "
         "after it, the others with what was appended from its time on.",
     ),

@@ -1,7 +1,7 @@
 """Live streams of records (server-sent events): what is chosen, where a stream begins, and its words.
 
-Source: WHATWG HTML, "Server-sent events". A stream's ids are position vectors: `topic:partition=next,...;topic:...`, topics without
-their common prefix. The id after some events says exactly where to resume; a heartbeat moves it, too.
+Source: WHATWG HTML, "Server-sent events". A stream's ids are position vectors: `topic=next,next,...;...` with the
+next offset of each partition from 0 on, in hexadecimal, or `topic:partition=next,...` with those of some, topics without their common prefix. The id after some events says exactly where to resume; a heartbeat moves it, too.
 """
 
 import time
@@ -23,8 +23,9 @@ HEARTBEAT_SECONDS: Final = 10.0
 AFTER_CONCLUSION_SECONDS: Final = 1.5
 """Truths that follow from a conclusion come right after it."""
 CONCLUSIONS: Final = frozenset(one.__name__ for one in TERMINAL)
-VECTOR_LIMIT_CHARACTERS: Final = 8000
-_GROUP: Final = r"[a-z]{1,20}:\d{1,6}=\d{1,18}(,\d{1,6}=\d{1,18})*"
+VECTOR_LIMIT_CHARACTERS: Final = 16_000
+"""180 partitions of each topic at hundreds of millions of records each; all headers together have twice as much."""
+_GROUP: Final = r"[a-z]{1,20}(=[0-9a-f]{1,15}(,[0-9a-f]{1,15})*|:\d{1,6}=\d{1,18}(,\d{1,6}=\d{1,18})*)"
 _END: Final = ";end"
 """What the id of an `end` has behind its vector when the stream ended because its job is concluded."""
 ID_PATTERN: Final = rf"^(controlplane\.[a-z]{{1,20}}/\d{{1,6}}/\d{{1,18}}|{_GROUP}(;{_GROUP})*({_END})?)$"
@@ -39,10 +40,16 @@ class VectorInvalid(ValueError):
 
 def vector_text(positions: Mapping[Partition, int]) -> str:
     """Return positions as the id of an event."""
-    by_topic: dict[str, list[str]] = {}
+    by_topic: dict[str, dict[int, int]] = {}
     for (topic, partition), following in sorted(positions.items()):
-        by_topic.setdefault(topic.removeprefix(PREFIX), []).append(f"{partition}={following}")
-    return ";".join(f"{topic}:{','.join(parts)}" for topic, parts in by_topic.items())
+        by_topic.setdefault(topic.removeprefix(PREFIX), {})[partition] = following
+    return ";".join(topic + _group(some) for topic, some in by_topic.items())
+
+
+def _group(some: Mapping[int, int]) -> str:
+    if list(some) == list(range(len(some))):
+        return "=" + ",".join(f"{following:x}" for following in some.values())
+    return ":" + ",".join(f"{partition}={following}" for partition, following in some.items())
 
 
 def vector_from(text: str) -> dict[Partition, int]:
@@ -54,12 +61,14 @@ def vector_from(text: str) -> dict[Partition, int]:
     positions: dict[Partition, int] = {}
     try:
         for group in text[:VECTOR_LIMIT_CHARACTERS].removesuffix(_END).split(";"):
-            topic, _, parts = group.partition(":")
-            for part in parts.split(","):
-                partition, _, following = part.partition("=")
+            topic, some, parts = group.partition(":")
+            if not some:
+                topic, _, parts = group.partition("=")
+            for number, part in enumerate(parts.split(",")):
+                partition, _, following = part.partition("=") if some else (str(number), "", part)
                 if len(following) > 18 or len(partition) > 6:
                     raise ValueError(part)
-                positions[PREFIX + topic, int(partition)] = int(following)
+                positions[PREFIX + topic, int(partition)] = int(following, 10 if some else 16)
     except ValueError as error:
         what = f"Expected a position or the id of an earlier event, but found {text[:200]!r}."
         raise VectorInvalid(what) from error
