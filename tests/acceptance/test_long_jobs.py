@@ -73,3 +73,16 @@ def test_its_page_shows_what_is_known_because_of_it_and_leads_to_its_last_event(
         main.locator("summary", has_text="JobCompleted").wait_for()
         main.get_by_role("link", name="First").click()
         main.locator("summary", has_text="JobSubmitted").wait_for()
+
+
+@pytest.mark.browser
+def test_an_event_source_of_a_concluded_job_tells_it_once_and_stays_closed(work: SimpleNamespace, browser: Any) -> None:
+    follow = """path => new Promise((done) => {
+      const told = [], source = new EventSource(path);
+      source.onmessage = (event) => told.push(JSON.parse(event.data).position);
+      source.onerror = () => { if (source.readyState === EventSource.CLOSED) done(told); };
+    })"""
+    with opened(browser, work.stack) as page:
+        show(page, "jobs/thumbnail-1")
+        told_once = page.evaluate(follow, "/v1/jobs/thumbnail-1/events/stream")
+    assert told_once == [one.position for one in work.client.job_events("thumbnail-1")]
