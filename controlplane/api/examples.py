@@ -76,8 +76,8 @@ EXAMPLES: Final[dict[str, Any]] = {
     "JobAnswer": {"job": _JOB, "reflects": _REFLECTS},
     "JobsAnswer": {"jobs": [_JOB], "next_cursor": "2026-03-01T06:00:00.250000~thumbnail-7", "reflects": _REFLECTS},
     "JobResultAnswer": {
-        "job_id": "thumbnail-7", "phase": "COMPLETED", "concluded": True, "result": {"width": 640}, "error": None,
-        "reflects": _REFLECTS,
+        "job_id": "thumbnail-7", "phase": "COMPLETED", "concluded": True, "result": {"width": 640}, "result_reference": None,
+        "encrypted_with": None, "error": None, "reflects": _REFLECTS,
     },
     "EventsAnswer": {"events": [_EVENT], "next_cursor": None, "reflects": _REFLECTS},
     "EventAnswer": {"event": _EVENT, "reflects": _REFLECTS},

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from controlplane.api.models import Model, Phase, Reflects
+from controlplane.api.models import ContentView, Model, Phase, Reflects
 
 
 class JobResultAnswer(Model):
@@ -13,6 +13,13 @@ class JobResultAnswer(Model):
     job_id: str
     phase: Phase
     concluded: bool = Field(description="Whether anything can still change.")
-    result: Any = Field(None, description="What the handler returned; null unless the job is COMPLETED.")
+    result: Any = Field(
+        None,
+        description="What the handler returned; null unless the job is COMPLETED, and where one of the next two fields says that it is not shown here.",
+    )
+    result_reference: ContentView | None = Field(None, description="Set when the result is too large for the log.")
+    encrypted_with: str | None = Field(
+        None, description="Key of the result, which is then not shown here: `GET /v1/jobs/ID/opened` does."
+    )
     error: dict[str, Any] | None = Field(None, description="Why it is FAILED or REJECTED.")
     reflects: Reflects

@@ -151,7 +151,7 @@ def _why(cursor: Cursor, job_id: str) -> Any:
 
 POINTS: Final[dict[str, Question]] = {
     "one job": lambda c, n: queries.job_views(c, [_job(n)], details=True),
-    "the records of a job": lambda c, n: queries.job_events(c, _job(n)),
+    "the records of a job": lambda c, n: queries.job_event_page(c, _job(n), 1000)[0],
     "one truth": lambda c, n: truth_page(c, Wanted(subject=f"job:{_job(n)}", predicate="outcome"), NOW, 100)[0],
     "all truths of a subject": lambda c, n: truth_page(c, Wanted(subject=f"job:{_job(n)}"), NOW, 100)[0],
     "one record": lambda c, n: queries.event_at(c, "controlplane.submissions", n % PARTITIONS, n // (2 * PARTITIONS)),

@@ -25,7 +25,8 @@ from controlplane.api.truths import TruthChangeTold
 from controlplane.client import calls, feeds
 from controlplane.client.calls import Call, Reading, SubmitOptions, TruthQuery
 from controlplane.client.errors import ControlPlaneError
-from controlplane.client.http import FIRST_LOOK_SECONDS, LOOK_SECONDS, REQUEST_SECONDS
+from controlplane.client.histories import FIRST_LOOK_SECONDS, LOOK_SECONDS, Told
+from controlplane.client.http import REQUEST_SECONDS
 from controlplane.client.identity import address, verification
 from controlplane.client.sending import Sending
 from controlplane.client.tables import Rows, Truths
@@ -89,21 +90,12 @@ class AsyncJobHandle:
 
     async def events(self, *, follow: bool = True) -> AsyncIterator[EventView]:
         """Yield the job's events in order: as they come until it is concluded, or only those that are there."""
-        seen: set[str] = set()
-        pause = FIRST_LOOK_SECONDS
-        while True:
-            fresh = [
-                one
-                for one in await self._client.job_events(self.job_id, min_position=self.position)
-                if one.position not in seen
-            ]
-            for one in fresh:
+        told = Told(follow=follow)
+        while not told.over:
+            await asyncio.sleep(told.pause_seconds)
+            asked = calls.job_events(self.job_id, {"min_position": self.position}, told.cursor)
+            for one in told.fresh(await self._client.ask(asked)):
                 yield one
-            seen.update(one.position for one in fresh)
-            if not follow or any(one.event_type in calls.CONCLUSIONS for one in fresh):
-                return
-            pause = FIRST_LOOK_SECONDS if fresh else min(pause * 1.5, LOOK_SECONDS)
-            await asyncio.sleep(pause)
 
     async def cancel(self, reason: str = "", *, kill: bool = False, tree: bool = False) -> Acknowledgement:
         """Ask for the job to be cancelled; what becomes of that is an event."""
@@ -241,7 +233,7 @@ class AsyncClient:
         Raises:
             ControlPlaneError: the log does not know it.
         """
-        first = (await self.ask(calls.job_events(job_id, {})))[0]
+        first = (await self.ask(calls.job_events(job_id, {}, limit=1))).events[0]
         return AsyncJobHandle(self, calls.acknowledgement_of(job_id, first))
 
     async def jobs(self, **filters: Any) -> AsyncIterator[JobView]:
@@ -257,7 +249,10 @@ class AsyncClient:
 
     async def job_events(self, job_id: str, **reading: Unpack[Reading]) -> list[EventView]:
         """Return all events of a job so far."""
-        return await self.ask(calls.job_events(job_id, reading))
+        told, found = Told(), list[EventView]()
+        while not told.over:
+            found += told.fresh(await self.ask(calls.job_events(job_id, reading, told.cursor)))
+        return found
 
     async def logs(self, job_id: str, *, follow: bool = False, **reading: Unpack[Reading]) -> AsyncIterator[JobLogLine]:
         """Yield what the handlers of a job logged: what is there, or with `follow` as it comes until the job is over."""

@@ -153,13 +153,15 @@ def jobs(filters: Mapping[str, Any], cursor: str | None) -> Call[JobsAnswer]:
     return call("GET", "/v1/jobs", JobsAnswer.model_validate_json, query={**filters, "cursor": cursor})
 
 
-def job_events(job_id: str, reading: Reading) -> Call[list[EventView]]:
-    """Return the call for all events of a job."""
+def job_events(
+    job_id: str, reading: Reading, cursor: str | None = None, limit: int | None = None
+) -> Call[EventsAnswer]:
+    """Return the call for a page of a job's events."""
     return call(
         "GET",
         f"/v1/jobs/{job_id}/events",
-        lambda answer: EventsAnswer.model_validate_json(answer).events,
-        query=reading,
+        EventsAnswer.model_validate_json,
+        query={"cursor": cursor, "limit": limit, **reading},
     )
 
 

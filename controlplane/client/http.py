@@ -24,6 +24,7 @@ from controlplane.api.truths import TruthChangeTold
 from controlplane.client import calls, feeds
 from controlplane.client.calls import Call, Reading, SubmitOptions, TruthQuery
 from controlplane.client.errors import ControlPlaneError
+from controlplane.client.histories import FIRST_LOOK_SECONDS, LOOK_SECONDS, Told
 from controlplane.client.identity import address, verification
 from controlplane.client.sending import Sending
 from controlplane.client.tables import Rows, Truths
@@ -34,9 +35,6 @@ from controlplane.telemetry.tracing import trace_client
 T = TypeVar("T")
 
 REQUEST_SECONDS: Final = 40.0
-FIRST_LOOK_SECONDS: Final = 0.01
-LOOK_SECONDS: Final = 0.25
-"""A job that is waited for is looked at after 10 ms, then ever less often, at least so often."""
 
 
 class JobHandle:
@@ -90,20 +88,11 @@ class JobHandle:
 
     def events(self, *, follow: bool = True) -> Iterator[EventView]:
         """Yield the job's events in order: as they come until it is concluded, or only those that are there."""
-        seen: set[str] = set()
-        pause = FIRST_LOOK_SECONDS
-        while True:
-            fresh = [
-                one
-                for one in self._client.job_events(self.job_id, min_position=self.position)
-                if one.position not in seen
-            ]
-            yield from fresh
-            seen.update(one.position for one in fresh)
-            if not follow or any(one.event_type in calls.CONCLUSIONS for one in fresh):
-                return
-            pause = FIRST_LOOK_SECONDS if fresh else min(pause * 1.5, LOOK_SECONDS)
-            time.sleep(pause)
+        told = Told(follow=follow)
+        while not told.over:
+            time.sleep(told.pause_seconds)
+            page = self._client.ask(calls.job_events(self.job_id, {"min_position": self.position}, told.cursor))
+            yield from told.fresh(page)
 
     def cancel(self, reason: str = "", *, kill: bool = False, tree: bool = False) -> Acknowledgement:
         """Ask for the job to be cancelled; what becomes of that is an event."""
@@ -239,7 +228,7 @@ class Client:
         Raises:
             ControlPlaneError: the log does not know it.
         """
-        first = self.ask(calls.job_events(job_id, {}))[0]
+        first = self.ask(calls.job_events(job_id, {}, limit=1)).events[0]
         return JobHandle(self, calls.acknowledgement_of(job_id, first))
 
     def jobs(self, **filters: Any) -> Iterator[JobView]:
@@ -254,7 +243,10 @@ class Client:
 
     def job_events(self, job_id: str, **reading: Unpack[Reading]) -> list[EventView]:
         """Return all events of a job so far."""
-        return self.ask(calls.job_events(job_id, reading))
+        told, found = Told(), list[EventView]()
+        while not told.over:
+            found += told.fresh(self.ask(calls.job_events(job_id, reading, told.cursor)))
+        return found
 
     def logs(self, job_id: str, *, follow: bool = False, **reading: Unpack[Reading]) -> Iterator[JobLogLine]:
         """Yield what the handlers of a job logged: what is there, or with `follow` as it comes until the job is over."""

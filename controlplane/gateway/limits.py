@@ -173,7 +173,7 @@ def judge_json(body: bytes) -> None:
 
 
 def judge_accept(found: str | None) -> None:
-    """Return if an answer in JSON, lines of JSON or server-sent events is accepted.
+    """Return if one of the forms that there are is accepted: JSON, lines of JSON, server-sent events, tables, bytes.
 
     Raises:
         Refused: only other forms are.
@@ -194,6 +194,7 @@ _SERVED: Final = frozenset(
     {
         "application/json",
         "application/*",
+        "application/octet-stream",
         "application/x-ndjson",
         "text/event-stream",
         "text/*",

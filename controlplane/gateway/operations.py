@@ -20,7 +20,7 @@ from controlplane.gateway.callers import CALLER
 from controlplane.gateway.cores import TruthCores
 from controlplane.gateway.governance import Governance
 from controlplane.gateway.idempotency import declared, identity_of
-from controlplane.gateway.submissions import door_of, fitting, submission
+from controlplane.gateway.submissions import door_of, submission
 from controlplane.log.positions import position_text
 
 Limited = Annotated[str, Path(pattern=r"^(key|type|tenant):[^\x00-\x1f]{1,200}$", examples=["key:default/customer-7"])]
@@ -179,7 +179,6 @@ async def declare_schedule(request: Request, schedule_id: Identifier, body: Sche
     if coming is None:
         raise refused("request_invalid", f"Expected a time that comes, but {body.cron!r} never does.", field="cron")
     like = submission(body.job.model_copy(update={"job_id": "template"}), door_of(request))
-    like = fitting(msgspec.structs.replace(like, payload=json_content(body.job.payload)))
     template = types.JobTemplate(
         job_type=like.job_type, contract_major=like.contract_major, payload=like.payload, pool=like.pool,
         priority=like.priority, required_labels=like.required_labels, preferred_labels=like.preferred_labels, slots=like.slots,

@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Annotated, Any, cast
+from urllib.parse import quote
 
 import msgspec
 from fastapi import APIRouter, Depends, Path, Request
@@ -75,16 +76,25 @@ async def forget(request: Request, name: SecretName, body: ForgetRequest | None 
 async def opened(request: Request, job_id: Identifier) -> OpenedView:
     """Return the payload and the result of a job in the clear; 410 once their key was forgotten."""
     cores = cast(TruthCores, request.app.state.truthcores)
-    answer = await cores.ask("GET", f"/v1/jobs/{job_id}/events", b"", b"")
-    if answer.status_code != 200:
-        raise refused(
-            "not_found", f"Expected a job {job_id}, but the log does not know it.", field="job_id", found=job_id
-        )
-    at = {one["event_type"]: one["position"] for one in reversed(msgspec.json.decode(bytes(answer.body))["events"])}
     return OpenedView(
-        payload=await _read(request, at.get("JobSubmitted"), "payload"),
-        result=await _read(request, at.get("JobCompleted"), "result"),
+        payload=await _read(request, await _first(cores, job_id, "JobSubmitted"), "payload"),
+        result=await _read(request, await _first(cores, job_id, "JobCompleted"), "result"),
     )
+
+
+async def _first(cores: TruthCores, job_id: str, event_type: str) -> str | None:
+    """Return where the first record of this type about a job is.
+
+    Raises:
+        Refused: the log does not know the job.
+    """
+    answer = await cores.ask(
+        "GET", f"/v1/jobs/{quote(job_id)}/events", f"limit=1&event_type={event_type}".encode(), b""
+    )
+    if answer.status_code != 200:
+        text = f"Expected a job {job_id}, but the log does not know it."
+        raise refused("not_found", text, field="job_id", found=job_id)
+    return next((str(one["position"]) for one in msgspec.json.decode(bytes(answer.body))["events"]), None)
 
 
 async def _read(request: Request, position: str | None, field: str) -> Any:

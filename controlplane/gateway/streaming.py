@@ -1,13 +1,12 @@
 """Live events over HTTP: all of them, filtered, or those of one job from its beginning to its end."""
 
 import contextlib
-import json
 from collections.abc import AsyncIterator, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Final, cast
-from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import Response
 
 from controlplane.api.models import Identifier
 from controlplane.api.problems import Refused, refused
@@ -16,9 +15,21 @@ from controlplane.events.catalog import EVENT_TYPES, JOB_LOGS, JOBS, PROGRESS, R
 from controlplane.events.identity import partition_of
 from controlplane.gateway.callers import CALLER
 from controlplane.gateway.cores import TruthCores
+from controlplane.gateway.histories import History, is_concluded
 from controlplane.gateway.live import Tail
 from controlplane.gateway.rooms import MEDIA_TYPE, LiveAnswer, Room
-from controlplane.gateway.streams import ID_PATTERN, Chosen, Stream, VectorInvalid, single_position, spoken, vector_from
+from controlplane.gateway.streams import (
+    ID_PATTERN,
+    VECTOR_LIMIT_CHARACTERS,
+    Chosen,
+    Stream,
+    VectorInvalid,
+    ending,
+    is_end,
+    single_position,
+    spoken,
+    vector_from,
+)
 from controlplane.log.positions import Partition, parse_position
 from controlplane.log.reader import LogReader
 
@@ -36,7 +47,7 @@ Seconds = Annotated[
 LastEventId = Annotated[
     str | None,
     Header(
-        alias="Last-Event-ID", max_length=8000, pattern=ID_PATTERN, examples=["submissions:0=0"],
+        alias="Last-Event-ID", max_length=VECTOR_LIMIT_CHARACTERS, pattern=ID_PATTERN, examples=["submissions:0=0"],
         description="The id of the last event that was seen: the stream goes on exactly there. Or a log position: its partition goes on "
         "after it, the others with what was appended from its time on.",
     ),
@@ -54,11 +65,20 @@ _STREAM: Final[dict[int | str, dict[str, Any]]] = {
     }
 }
 
+_STREAM_OF_JOB: Final = {
+    **_STREAM,
+    204: {"description": "The stream ended before, concluded: nothing follows. An EventSource does not connect again."},
+}
+
 router = APIRouter(prefix="/v1", tags=["events"])
 
 
 def _tail(request: Request) -> Tail:
     return cast(Tail, request.app.state.tail)
+
+
+def _cores(request: Request) -> TruthCores:
+    return cast(TruthCores, request.app.state.truthcores)
 
 
 @contextlib.asynccontextmanager
@@ -69,8 +89,16 @@ async def _listening(request: Request) -> AsyncIterator[None]:
 
 
 async def _answer(
-    request: Request, chosen: Chosen, places: Sequence[Partition], resume: str | None, seconds: float, history: "_History | None" = None
-) -> LiveAnswer:  # fmt: skip
+    request: Request,
+    chosen: Chosen,
+    places: Sequence[Partition],
+    resume: str | None,
+    seconds: float,
+    *,
+    of_job: str | None = None,
+    history: History | None = None,
+) -> Response:
+    """Return a stream from `resume` on, or behind a history; that of one job is over when it was told to its end before."""
     async with contextlib.AsyncExitStack() as held:
         await held.enter_async_context(_listening(request))
         tail = _tail(request)
@@ -82,29 +110,36 @@ async def _answer(
                 positions |= {one: at for one, at in history.positions.items() if one in positions}
         except VectorInvalid as error:
             raise refused("request_invalid", str(error), field="Last-Event-ID", found=resume) from error
-        _judge(tail, positions)
+        if resume:
+            _judge(tail, positions)
         stream = Stream(tail, chosen, positions, seconds=seconds)
+        if resume and of_job is not None and await is_concluded(_cores(request), of_job, positions):
+            if is_end(resume):
+                return Response(status_code=204, headers={"Cache-Control": "no-store"})
+            stream.conclude()
         return LiveAnswer(_told(stream, positions, history), held.pop_all())
 
 
-class _History:
-    """What TruthCore knows of a job, and up to where."""
-
-    def __init__(self, answer: dict[str, Any]) -> None:
-        self.events: list[dict[str, Any]] = answer["events"]
-        self.positions: dict[Partition, int] = {
-            (topic, int(number)): following
-            for topic, partitions in answer["reflects"]["positions"].items()
-            for number, following in partitions.items()
-        }
-
-
-async def _told(stream: Stream, positions: dict[Partition, int], history: _History | None) -> AsyncIterator[bytes]:
-    if history is not None and history.events:
-        stream.note([one["event_type"] for one in history.events])
-        yield spoken(history.events, positions)
+async def _told(stream: Stream, positions: dict[Partition, int], history: History | None) -> AsyncIterator[bytes]:
+    """Yield a job's history and then the stream behind it; what breaks off within the history has no id, and is told again."""
+    last: str | None = None
+    try:
+        async for events, is_last in _pages(history):
+            stream.note([one["event_type"] for one in events])
+            if events:
+                last = events[-1]["position"]
+                yield spoken(events, positions if is_last else None)
+    except Refused:
+        yield ending("unavailable", last or positions)
+        return
     async for part in stream.parts():
         yield part
+
+
+async def _pages(history: History | None) -> AsyncIterator[tuple[list[dict[str, Any]], bool]]:
+    if history is not None:
+        async for page in history.pages():
+            yield page
 
 
 async def _resumed(tail: Tail, text: str, places: Sequence[Partition]) -> dict[Partition, int]:
@@ -147,7 +182,7 @@ async def stream_events(
     correlation_id: Annotated[str | None, Query(min_length=1, max_length=200, description="Only this chain.")] = None,
     max_seconds: Seconds = SECONDS_AT_MOST,
     last_event_id: LastEventId = None,
-) -> LiveAnswer:
+) -> Response:
     """Stream records as they are appended, from now on or from where `Last-Event-ID` says."""
     chosen = Chosen(
         topics=frozenset(topic or ()), event_types=frozenset(event_type or ()), job_id=job_id, correlation_id=correlation_id, sees=CALLER.get().sees,
@@ -164,29 +199,19 @@ def _places_of_job(tail: Tail, job_id: str) -> list[Partition]:
 
 
 @router.get(
-    "/jobs/{job_id:path}/events/stream", response_class=LiveAnswer, status_code=200, responses=_STREAM, tags=["jobs"]
+    "/jobs/{job_id:path}/events/stream",
+    response_class=LiveAnswer,
+    status_code=200,
+    responses=_STREAM_OF_JOB,
+    tags=["jobs"],
 )
 async def stream_job(
     request: Request, job_id: Identifier, max_seconds: Seconds = SECONDS_AT_MOST, last_event_id: LastEventId = None,
     min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0,
-) -> LiveAnswer:  # fmt: skip
+) -> Response:  # fmt: skip
     """Stream everything about one job: what happened so far, then what happens, until it is concluded."""
-    places = _places_of_job(_tail(request), job_id)
-    history = None if last_event_id else await _history(request, job_id, min_position or [], wait_seconds)
-    return await _answer(
-        request, Chosen(job_id=job_id, sees=CALLER.get().sees), places, last_event_id, max_seconds, history
-    )
-
-
-async def _history(request: Request, job_id: str, positions: list[str], wait_seconds: float) -> _History:
-    cores = cast(TruthCores, request.app.state.truthcores)
-    query = "&".join([*(f"min_position={quote(one)}" for one in positions), f"wait_seconds={wait_seconds}"])
-    answer = await cores.ask("GET", f"/v1/jobs/{quote(job_id)}/events", query.encode(), b"")
-    found = json.loads(bytes(answer.body))
-    if answer.status_code != 200:
-        raise _passed_on(found, answer.status_code)
-    return _History(found)
-
-
-def _passed_on(problem: dict[str, Any], status: int) -> Refused:
-    return refused(problem["code"], problem["message"], field=problem.get("field"), found=problem.get("found"))
+    places, chosen = _places_of_job(_tail(request), job_id), Chosen(job_id=job_id, sees=CALLER.get().sees)
+    if last_event_id:
+        return await _answer(request, chosen, places, last_event_id, max_seconds, of_job=job_id)
+    history = await History.begun(_cores(request), job_id, min_position or [], wait_seconds)
+    return await _answer(request, chosen, places, None, max_seconds, history=history)

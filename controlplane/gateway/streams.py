@@ -1,7 +1,7 @@
 """Live streams of records (server-sent events): what is chosen, where a stream begins, and its words.
 
-Source: WHATWG HTML, "Server-sent events". A stream's ids are position vectors: `topic:partition=next,...;topic:...`, topics without
-their common prefix. The id after some events says exactly where to resume; a heartbeat moves it, too.
+Source: WHATWG HTML, "Server-sent events". A stream's ids are position vectors: `topic=next,next,...;...` with the
+next offset of each partition from 0 on, in hexadecimal, or `topic:partition=next,...` with those of some, topics without their common prefix. The id after some events says exactly where to resume; a heartbeat moves it, too.
 """
 
 import time
@@ -23,9 +23,12 @@ HEARTBEAT_SECONDS: Final = 10.0
 AFTER_CONCLUSION_SECONDS: Final = 1.5
 """Truths that follow from a conclusion come right after it."""
 CONCLUSIONS: Final = frozenset(one.__name__ for one in TERMINAL)
-VECTOR_LIMIT_CHARACTERS: Final = 8000
-_GROUP: Final = r"[a-z]{1,20}:\d{1,6}=\d{1,18}(,\d{1,6}=\d{1,18})*"
-ID_PATTERN: Final = rf"^(controlplane\.[a-z]{{1,20}}/\d{{1,6}}/\d{{1,18}}|{_GROUP}(;{_GROUP})*)$"
+VECTOR_LIMIT_CHARACTERS: Final = 16_000
+"""180 partitions of each topic at hundreds of millions of records each; all headers together have twice as much."""
+_GROUP: Final = r"[a-z]{1,20}(=[0-9a-f]{1,15}(,[0-9a-f]{1,15})*|:\d{1,6}=\d{1,18}(,\d{1,6}=\d{1,18})*)"
+_END: Final = ";end"
+"""What the id of an `end` has behind its vector when the stream ended because its job is concluded."""
+ID_PATTERN: Final = rf"^(controlplane\.[a-z]{{1,20}}/\d{{1,6}}/\d{{1,18}}|{_GROUP}(;{_GROUP})*({_END})?)$"
 """Of an event: a position vector, or one log position."""
 
 End = Literal["time", "slow", "concluded", "stopping", "unavailable"]
@@ -37,10 +40,16 @@ class VectorInvalid(ValueError):
 
 def vector_text(positions: Mapping[Partition, int]) -> str:
     """Return positions as the id of an event."""
-    by_topic: dict[str, list[str]] = {}
+    by_topic: dict[str, dict[int, int]] = {}
     for (topic, partition), following in sorted(positions.items()):
-        by_topic.setdefault(topic.removeprefix(PREFIX), []).append(f"{partition}={following}")
-    return ";".join(f"{topic}:{','.join(parts)}" for topic, parts in by_topic.items())
+        by_topic.setdefault(topic.removeprefix(PREFIX), {})[partition] = following
+    return ";".join(topic + _group(some) for topic, some in by_topic.items())
+
+
+def _group(some: Mapping[int, int]) -> str:
+    if list(some) == list(range(len(some))):
+        return "=" + ",".join(f"{following:x}" for following in some.values())
+    return ":" + ",".join(f"{partition}={following}" for partition, following in some.items())
 
 
 def vector_from(text: str) -> dict[Partition, int]:
@@ -51,17 +60,24 @@ def vector_from(text: str) -> dict[Partition, int]:
     """
     positions: dict[Partition, int] = {}
     try:
-        for group in text[:VECTOR_LIMIT_CHARACTERS].split(";"):
-            topic, _, parts = group.partition(":")
-            for part in parts.split(","):
-                partition, _, following = part.partition("=")
+        for group in text[:VECTOR_LIMIT_CHARACTERS].removesuffix(_END).split(";"):
+            topic, some, parts = group.partition(":")
+            if not some:
+                topic, _, parts = group.partition("=")
+            for number, part in enumerate(parts.split(",")):
+                partition, _, following = part.partition("=") if some else (str(number), "", part)
                 if len(following) > 18 or len(partition) > 6:
                     raise ValueError(part)
-                positions[PREFIX + topic, int(partition)] = int(following)
+                positions[PREFIX + topic, int(partition)] = int(following, 10 if some else 16)
     except ValueError as error:
         what = f"Expected a position or the id of an earlier event, but found {text[:200]!r}."
         raise VectorInvalid(what) from error
     return positions
+
+
+def is_end(text: str) -> bool:
+    """Return whether an id is that of the end of a stream whose job is concluded."""
+    return text.endswith(_END)
 
 
 class Chosen(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,10 +146,14 @@ def _rfc3339(micros: int) -> str:
         return "1970-01-01T00:00:00.000000Z"  # A client's clock may say anything.
 
 
-def spoken(views: list[dict[str, Any]], positions: Mapping[Partition, int]) -> bytes:
-    """Return events as a part of the stream; the last one carries the id, so that what comes before it is told again, never lost."""
-    parts = [b"data: " + msgspec.json.encode(view) for view in views[:-1]]
-    parts += [f"id: {vector_text(positions)}\n".encode() + b"data: " + msgspec.json.encode(view) for view in views[-1:]]
+def spoken(views: list[dict[str, Any]], positions: Mapping[Partition, int] | None) -> bytes:
+    """Return events as a part of the stream; the last one carries the id, so that what comes before it is told again, never lost.
+
+    Without positions none does: the stream is not at a place from which it could go on.
+    """
+    parts = [b"data: " + msgspec.json.encode(view) for view in views]
+    if positions is not None:
+        parts[-1] = f"id: {vector_text(positions)}\n".encode() + parts[-1]
     return b"\n\n".join(parts) + b"\n\n"
 
 
@@ -142,9 +162,9 @@ def heartbeat(positions: Mapping[Partition, int]) -> bytes:
     return f": heartbeat\nid: {vector_text(positions)}\n\n".encode()
 
 
-def ending(reason: End, positions: Mapping[Partition, int]) -> bytes:
-    """Return the last words of a stream: why it ends, and where to resume."""
-    place = vector_text(positions)
+def ending(reason: End, place: Mapping[Partition, int] | str) -> bytes:
+    """Return the last words of a stream: why it ends, and where to resume, behind positions or behind a record."""
+    place = place if isinstance(place, str) else vector_text(place) + (_END if reason == "concluded" else "")
     data = msgspec.json.encode({"reason": reason, "resume": place}).decode()
     return f"id: {place}\nevent: end\ndata: {data}\n\n".encode()
 
@@ -159,11 +179,17 @@ class Stream:
         self._positions = positions
         self._give_up_at = time.monotonic() + seconds
         self._concluded_at: float | None = None
+        self._goal: dict[Partition, int] = {}
 
     def note(self, event_types: list[str]) -> None:
         """Take what was told before the stream began: a stream of one job ends soon after its conclusion."""
         if self._chosen.job_id is not None and CONCLUSIONS & set(event_types):
-            self._concluded_at = time.monotonic()
+            self.conclude()
+
+    def conclude(self) -> None:
+        """End soon, but not before everything is told that is there by now."""
+        self._concluded_at = time.monotonic()
+        self._goal = {place: self._tail.next[place] for place in self._positions}
 
     async def parts(self) -> AsyncIterator[bytes]:
         """Yield the stream, part by part, until it ends; the last part says why."""
@@ -195,9 +221,12 @@ class Stream:
     def _over(self) -> End | None:
         if self._tail.closing:
             return "stopping"
-        if self._concluded_at is not None and time.monotonic() - self._concluded_at >= AFTER_CONCLUSION_SECONDS:
+        if self._concluded_at is not None and time.monotonic() - self._concluded_at >= AFTER_CONCLUSION_SECONDS and self._caught_up():  # fmt: skip
             return "concluded"
         return "time" if time.monotonic() >= self._give_up_at else None
+
+    def _caught_up(self) -> bool:
+        return all(self._positions[place] >= following for place, following in self._goal.items())
 
     def _patience(self) -> float:
         left = self._give_up_at - time.monotonic()

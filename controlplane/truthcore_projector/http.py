@@ -96,23 +96,33 @@ def _add_jobs(app: FastAPI, asked: Asked) -> None:
         min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0,
     ) -> models.JobsAnswer:  # fmt: skip
         """Return a page of jobs, the newest first."""
+        after = cursor_from(queries.job_cursor, cursor)
         filters = {
             "job_type": job_type, "phase": phase, "pool": pool, "tenant": tenant, "correlation_id": correlation_id,
             "parent_job_id": parent_job_id, "search": search,
         }  # fmt: skip
         (page, following), reflects = await asked(
-            min_position, wait_seconds, lambda c: queries.job_page(c, filters, limit, cursor), as_of
+            min_position, wait_seconds, lambda c: queries.job_page(c, filters, limit, after), as_of
         )
         return models.JobsAnswer(jobs=page, next_cursor=following, reflects=reflects)
 
     @app.get("/v1/jobs/{job_id:path}/events")
     async def job_events(
-        job_id: str, as_of: AsOfText = None, min_position: MinPosition = None, wait_seconds: WaitSeconds = 5.0
-    ) -> models.EventsAnswer:
-        events, reflects = await asked(min_position, wait_seconds, lambda c: queries.job_events(c, job_id), as_of)
-        if not events:
-            raise missing("a job", job_id)
-        return models.EventsAnswer(events=events, next_cursor=None, reflects=reflects)
+        job_id: str, event_type: Annotated[list[str] | None, Query(max_length=100, description="Only these types.")] = None,
+        limit: Limit = 1000, cursor: EventCursor = None, as_of: AsOfText = None, min_position: MinPosition = None,
+        wait_seconds: WaitSeconds = 5.0,
+    ) -> models.EventsAnswer:  # fmt: skip
+        """Return a page of a job's records, the oldest first."""
+        after = cursor_from(queries.event_cursor, cursor)
+
+        def work(cursor: Cursor) -> tuple[list[models.EventView], str | None]:
+            page, following = queries.job_event_page(cursor, job_id, limit, after, event_type or ())
+            if not page and not ((after or event_type) and queries.job_event_page(cursor, job_id, 1)[0]):
+                raise missing("a job", job_id)
+            return page, following
+
+        (events, following), reflects = await asked(min_position, wait_seconds, work, as_of)
+        return models.EventsAnswer(events=events, next_cursor=following, reflects=reflects)
 
     @app.get("/v1/runners")
     async def runners(

@@ -41,6 +41,6 @@ def add_results(app: FastAPI, asked: Asked, projector: Projector) -> None:
             ):
                 response.status_code = 200 if concluded else 202
                 return JobResultAnswer(
-                    job_id=job.job_id, phase=job.phase, concluded=concluded, result=job.result, error=job.error,
-                    reflects=reflects,
+                    job_id=job.job_id, phase=job.phase, concluded=concluded, result=job.result,
+                    result_reference=job.result_reference, encrypted_with=job.encrypted_with, error=job.error, reflects=reflects,
                 )  # fmt: skip

@@ -16,16 +16,15 @@ from controlplane.truthcore_projector.jobs import attempt_rows, job_row
 from controlplane.truthcore_projector.moments import naive
 
 DEPTH_LIMIT: Final = 64
-HISTORY_LIMIT: Final = 2_000
-"""How many records of one job are told."""
 NODES_LIMIT: Final = 500
 _EVENT: Final = (
     'topic, partition, "offset", log_time, key, event_type, event_id, correlation_id, cause_topic, cause_partition,'
     " cause_offset, occurred_at, producer, value"
 )
 _IN_ORDER: Final = 'ORDER BY log_time, topic, partition, "offset"'
+_BEHIND: Final = '(log_time, topic, partition, "offset") > (?::TIMESTAMP, ?, ?, ?)'
 _BEFORE: Final = '(log_time, topic, partition, "offset") < (?::TIMESTAMP, ?, ?, ?)'
-TIME_PATTERN: Final = r"(19|20)\d\d-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?"
+TIME_PATTERN: Final = r"(19|20)\d\d-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?"
 JOB_CURSOR: Final = rf"^{TIME_PATTERN}~.+$"
 """A cursor of `job_page`: time and id of the last job of the page before."""
 EVENT_CURSOR: Final = rf"^{TIME_PATTERN}~[a-z.]{{1,40}}/\d{{1,6}}/\d{{1,18}}$"
@@ -48,6 +47,8 @@ _STAGE: Final = (
     'job_id, "offset", log_time, attempt_id, attempt_number, runner_id, stage, fraction, message, error_code'
 )
 
+Place = tuple[datetime, str, int, int]
+"""Of a record: its log time and its position."""
 CONCLUDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED", "REJECTED"})
 
 
@@ -138,13 +139,13 @@ def job_conditions(filters: dict[str, str | None]) -> tuple[list[str], list[Any]
 
 
 def job_page(
-    cursor: Cursor, filters: dict[str, str | None], limit: int, cursor_text: str | None
+    cursor: Cursor, filters: dict[str, str | None], limit: int, after: tuple[datetime, str] | None
 ) -> tuple[list[JobView], str | None]:
     """Return a page of jobs, newest first, and where the next begins.
 
     Looks through submissions, the newest first, and at what became of few of them at once.
     """
-    after, at_once = _job_cursor(cursor_text) if cursor_text else None, limit + 1
+    at_once = limit + 1
     found: dict[str, tuple[datetime, JobView]] = {}
     while True:
         some = _candidates(cursor, filters, at_once, after)
@@ -161,7 +162,12 @@ def job_page(
         after, at_once = (naive(some[-1][1]), some[-1][0]), min(2 * at_once, JOBS_AT_ONCE)
 
 
-def _job_cursor(text: str) -> tuple[datetime, str]:
+def job_cursor(text: str) -> tuple[datetime, str]:
+    """Return the log time and the id that a page of jobs ended with.
+
+    Raises:
+        ValueError: no page gave this cursor, for example because no month has such a day.
+    """
     moment, _, job_id = text.partition("~")
     return datetime.fromisoformat(moment), job_id
 
@@ -188,7 +194,7 @@ def _candidates(
 # Events and causes
 
 
-def event_cursor(text: str) -> tuple[datetime, str, int, int]:
+def event_cursor(text: str) -> Place:
     """Return the log time and the position that a page of events ended with.
 
     Raises:
@@ -200,7 +206,7 @@ def event_cursor(text: str) -> tuple[datetime, str, int, int]:
 
 
 def event_page(
-    cursor: Cursor, filters: dict[str, str | None], limit: int, after: tuple[datetime, str, int, int] | None
+    cursor: Cursor, filters: dict[str, str | None], limit: int, after: Place | None
 ) -> tuple[list[EventView], str | None]:
     """Return a page of records, the newest first, and where the next begins; what arrives meanwhile moves nothing."""
     conditions: list[str] = ["true"]
@@ -215,9 +221,7 @@ def event_page(
     return _page(cursor, conditions, parameters, limit)
 
 
-def dead_letter_page(
-    cursor: Cursor, limit: int, after: tuple[datetime, str, int, int] | None
-) -> tuple[list[EventView], str | None]:
+def dead_letter_page(cursor: Cursor, limit: int, after: Place | None) -> tuple[list[EventView], str | None]:
     """Return a page of records that a service refused and nobody settled, the newest first."""
     conditions = [
         "topic = 'controlplane.deadletters'",
@@ -238,25 +242,45 @@ def _page(
     views = [event_view(row) for row in some[:limit]]
     if len(some) <= limit:
         return views, None
-    return views, f"{some[limit - 1]['log_time'].replace(tzinfo=None).isoformat()}~{views[-1].position}"
+    return views, _end_of(views)
 
 
-def job_events(cursor: Cursor, job_id: str) -> list[EventView]:
-    """Return every record about a job in the order of their log time: those under its key, and the truths that it gave."""
-    subject = f"job:{job_id}"
+def _end_of(views: Sequence[EventView]) -> str:
+    return f"{naive(views[-1].log_time).isoformat()}~{views[-1].position}"
+
+
+def job_event_page(
+    cursor: Cursor, job_id: str, limit: int, after: Place | None = None, event_types: Sequence[str] = ()
+) -> tuple[list[EventView], str | None]:
+    """Return a page of the records about a job, in the order of their log time, and where the next begins.
+
+    They are those under its key, and the truths that it gave.
+    """
+    subject, tail = f"job:{job_id}", f"{_IN_ORDER} LIMIT {limit + 1}"
+    behind, given_place = (f" AND log_time >= ? AND {_BEHIND}", [after[0], *after]) if after else ("", [])
+    condition, types = among("event_type", event_types) if event_types else ("true", [])
     # One key at a time: a scan compares one value before it reads the other columns, but not one of several.
-    query = f"""SELECT {_EVENT} FROM events WHERE key = encode(?) AND {NEAR}
-      UNION ALL SELECT {_EVENT} FROM events WHERE key = encode(?) AND topic = '{TRUTH.name}' AND {NEAR}"""
-    found = rows(cursor, query, [job_id, subject], tail=f"{_IN_ORDER} LIMIT {HISTORY_LIMIT}", about=[job_id, subject])
-    query = f'SELECT partition, "offset" FROM assertions WHERE job_id = ? AND subject <> ? AND {NEAR}'
-    given = tuples(cursor, query, [job_id, subject], tail=f"LIMIT {HISTORY_LIMIT}", about=[job_id])
-    if given:  # Truths about something else.
-        condition, offsets = among('"offset"', sorted({offset for _, offset in given}))
-        query = f"SELECT {_EVENT} FROM events WHERE topic = '{TRUTH.name}' AND {condition} AND {NEAR}"
-        others = rows(cursor, query, offsets, about=[job_id])
-        found += [row for row in others if (row["partition"], row["offset"]) in set(given)]
+    chosen = f"key = encode(?) AND {NEAR}{behind} AND {condition}"
+    query = f"""SELECT {_EVENT} FROM events WHERE {chosen}
+      UNION ALL SELECT {_EVENT} FROM events WHERE {chosen} AND topic = '{TRUTH.name}'"""
+    parameters = [job_id, *given_place, *types, subject, *given_place, *types]
+    found = rows(cursor, query, parameters, tail=tail, about=[job_id, subject])
+    if not event_types or "TruthAsserted" in event_types:
+        query = f"""SELECT log_time, topic, partition, "offset" FROM assertions
+          WHERE job_id = ? AND subject <> ? AND {NEAR}{behind}"""
+        given = {
+            place[2:] for place in tuples(cursor, query, [job_id, subject, *given_place], tail=tail, about=[job_id])
+        }
+        found += _truths_at(cursor, job_id, given) if given else []
         found.sort(key=itemgetter("log_time", "topic", "partition", "offset"))
-    return [event_view(row) for row in found[:HISTORY_LIMIT]]
+    views = [event_view(row) for row in found[:limit]]
+    return views, _end_of(views) if len(found) > limit else None
+
+
+def _truths_at(cursor: Cursor, job_id: str, places: set[tuple[int, int]]) -> list[dict[str, Any]]:
+    condition, offsets = among('"offset"', sorted({offset for _, offset in places}))
+    query = f"SELECT {_EVENT} FROM events WHERE topic = '{TRUTH.name}' AND {condition} AND {NEAR}"
+    return [row for row in rows(cursor, query, offsets, about=[job_id]) if (row["partition"], row["offset"]) in places]
 
 
 def event_at(cursor: Cursor, topic: str, partition: int, offset: int) -> EventView | None:

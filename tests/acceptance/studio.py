@@ -59,6 +59,12 @@ async def render(payload: Image, job: JobContext) -> str:
     return f"{payload.image}.pdf"
 
 
+@runner.capability("image.enlarge", version="1.0.0", timeout=20)
+async def enlarge(payload: Image) -> str:
+    """Return more than the log takes."""
+    return "x" * 400_000
+
+
 @runner.capability("feed.import", version="1.0.0")
 async def feed(payload: Image) -> None:
     """Fail for good."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -81,6 +82,22 @@ def test_a_job_shows_its_attempts_in_time_its_log_and_its_events(page: Any) -> N
     main.get_by_text("JobRetryScheduled").first.wait_for()
     main.locator("summary", has_text="JobSubmitted").click()
     main.get_by_text('"report.render"').first.wait_for()
+
+
+def test_a_result_that_is_too_large_or_encrypted_is_said_to_be_there(page: Any, work: SimpleNamespace) -> None:
+    work.client.submit("image.enlarge", {"image": "image:one"}, job_id="large-1").wait(60)
+    work.client.submit("report.render", {"image": "image:two"}, job_id="secret-1", secret="customer-17", retry={"initial_backoff_seconds": 0.1}).wait(60)  # fmt: skip
+    main = show(page, "jobs/large-1")
+    main.get_by_text("400,002 bytes: too large for the log").wait_for()
+    assert "None." not in main.inner_text()
+    with page.expect_download() as begun:
+        main.get_by_role("link", name="Download the result").click()
+    assert Path(begun.value.path()).stat().st_size == 400_002
+    main = show(page, "jobs/secret-1")
+    main.get_by_text("controlplane secrets open secret-1").first.wait_for()
+    section = main.locator("section", has=page.get_by_role("heading", name="Payload and result"))
+    assert section.inner_text().count("Encrypted with default/customer-17") == 2
+    assert serious_faults(page) == []
 
 
 def test_a_running_job_is_followed_live_and_cancelled(page: Any, work: SimpleNamespace) -> None:

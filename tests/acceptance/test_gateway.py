@@ -142,8 +142,16 @@ def test_a_job_is_streamed_from_its_beginning_to_its_end_and_resumed_without_a_g
     assert len({one["position"] for one in events}) == len(events)
     whole, _, _ = told(http, path, max_seconds=2, last_event_id=events[0]["position"])
     assert {one["position"] for one in whole} >= {one["position"] for one in events[1:]}
-    nothing, _, _ = told(http, path, max_seconds=0.5, last_event_id=end["resume"])
-    assert nothing == []
+    assert whole[-1]["position"] == events[-1]["position"]
+    before_its_end = end["resume"].removesuffix(";end")
+    nothing, _, again = told(http, path, max_seconds=60, last_event_id=before_its_end)
+    assert (nothing, again["reason"]) == ([], "concluded")
+    for _ in range(2):  # What an EventSource does not connect again after.
+        answer = http.get(path, headers={"Last-Event-ID": end["resume"]})
+        assert (answer.status_code, answer.content) == (204, b"")
+    other = submitted(http, 0.3)
+    _, _, end = told(http, f"/v1/jobs/{other['job_id']}/events/stream", max_seconds=60, last_event_id=end["resume"])
+    assert end["reason"] == "concluded"
 
 
 def test_the_log_is_streamed_by_filters_and_resumed_exactly(http: httpx.Client) -> None:

@@ -63,10 +63,10 @@ export const field = (words, name, value, attributes = {}) => h("label", {}, wor
 export const choice = (words, name, value, options, { any } = {}) => h("label", {}, words,
   h("select", { name }, any !== undefined && h("option", { value: "" }, any), options.map(([option, text]) => h("option", { value: option, selected: option === (value ?? "") }, text ?? option))));
 
-export function pager(query, next, words = "Older") {
-  // Pages by cursor: back is the browser's own, or the newest.
+export function pager(query, next, words = "Older", begin = "Newest") {
+  // Pages by cursor: back is the browser's own, or where the list begins.
   if (!next && !query.get("cursor")) return null;
-  return h("nav", { class: "pager", "aria-label": "Pages of the list" }, query.get("cursor") && h("a", { href: changed({ cursor: null }) }, "Newest"),
+  return h("nav", { class: "pager", "aria-label": "Pages of the list" }, query.get("cursor") && h("a", { href: changed({ cursor: null }) }, begin),
     next && h("a", { href: changed({ cursor: next }), rel: "next" }, `${words} ›`));
 }
 

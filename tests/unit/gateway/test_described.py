@@ -9,6 +9,7 @@ from schemathesis.openapi import from_dict
 
 from controlplane.api.examples import EXAMPLES
 from controlplane.gateway.described import METHODS, WITH_SECRETS
+from controlplane.gateway.limits import judge_accept
 from controlplane.gateway.service import create_app
 from controlplane.settings import Settings
 
@@ -104,6 +105,13 @@ def test_every_write_takes_an_idempotency_key_and_every_read_a_position() -> Non
             assert "min_position" in names or path in {"/v1/events/stream", "/v1/jobs/{job_id}/opened"}, (method, path)
         else:
             assert "Idempotency-Key" in names, (method, path)
+
+
+def test_every_form_of_answer_may_be_asked_for_by_name() -> None:
+    forms = {form for path, _, one in operations() if path.startswith("/v1/") for form in one["responses"].get("200", {}).get("content", {})}  # fmt: skip
+    assert "application/octet-stream" in forms
+    for form in forms:
+        judge_accept(form)
 
 
 def test_every_request_and_answer_has_an_example() -> None:

@@ -109,7 +109,7 @@ def test_pages_of_jobs_are_the_view_in_order(seed: int, filters: dict[str, str |
         found: list[str] = []
         following: str | None = None
         while True:
-            page, following = queries.job_page(cursor, filters, 2, following)
+            page, following = queries.job_page(cursor, filters, 2, queries.job_cursor(following) if following else None)
             found += [one.job_id for one in page]
             if following is None:
                 break

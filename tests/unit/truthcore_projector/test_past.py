@@ -194,7 +194,7 @@ QUESTIONS: Final[dict[str, Callable[[Any, AsOf | None], Any]]] = {
     "jobs": lambda c, at: queries.job_page(as_it_was(c, at), {}, 100, None),
     "some jobs": lambda c, at: queries.job_page(as_it_was(c, at), {"phase": "COMPLETED"}, 100, None),
     "job": lambda c, at: queries.job_views(as_it_was(c, at), JOBS, details=True),
-    "job events": lambda c, at: [queries.job_events(as_it_was(c, at), job) for job in JOBS],
+    "job events": lambda c, at: [queries.job_event_page(as_it_was(c, at), job, 1000)[0] for job in JOBS],
     "events": lambda c, at: queries.event_page(as_it_was(c, at), {}, 100, None),
     "event": lambda c, at: queries.event_at(as_it_was(c, at), "controlplane.truth", 0, 2),
     "causation": lambda c, at: causes(as_it_was(c, at)),

@@ -70,6 +70,8 @@ def questions(world: World) -> Iterator[Question]:
     for source in ("eye", "hand"):
         yield "/v1/impact", {"source": source, "limit": 2}
         yield "/v1/lineage", {"source": source, "limit": 5}
+    yield "/v1/jobs/job-0/events", {"limit": 3}
+    yield "/v1/jobs/job-0/events", {"limit": 1, "event_type": ["TruthAsserted", "JobCompleted"]}
     yield "/v1/jobs/never-seen", {}
     yield "/v1/jobs", {"cursor": "nonsense"}
 

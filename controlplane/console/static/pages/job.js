@@ -5,14 +5,16 @@ import { attempt } from "../ask.js";
 import { causation } from "../charts/causation.js";
 import { gantt } from "../charts/gantt.js";
 import { h } from "../dom.js";
-import { button, card, facts, job, json, lead, meter, mono, position, quiet, row, shown, table, tag, time, title, wide } from "../parts.js";
+import { button, card, facts, job, json, lead, meter, mono, pager, position, quiet, row, shown, table, tag, time, title, wide } from "../parts.js";
 import { changed, link } from "../router.js";
-import { between, clock, duration, gist, percent, plural, valueOf } from "../words.js";
+import { between, clock, duration, gist, number, percent, plural, valueOf } from "../words.js";
 import { body, OVER, question } from "./jobs.js";
 
 const TABS = [["", "Summary"], ["log", "Log"], ["events", "Events"], ["graph", "Causation"]];
 const LINES = 1000;
 const LINES_AT_MOST = 5000;
+const EVENTS = 500;
+const TRUTHS = 1000;
 
 function actions(one, again) {
   const act = async (action, whom) => {
@@ -51,40 +53,60 @@ function log({ lines, dropped }, one) {
     dropped > 0 && h("p", { class: "quiet" }, `${plural(dropped, "more line")} were not kept.`));
 }
 
-function history(events) {
+function history({ events, next_cursor: next }, query) {
   return card("Events", table(["Log time", "Event", "Says", "Position", "Caused by"], events.map((event) => [
     time(event.log_time, { exact: true }), h("details", {}, h("summary", {}, event.event_type), json(event.event, `Fields of ${event.event_type}`)), gist(event), position(event.position), event.causation ? position(event.causation) : quiet("outside")]),
-  { caption: "Events of the job", keys: events.map((event) => event.position) }));
+  { caption: "Events of the job", keys: events.map((event) => event.position) }), pager(query, next, "Later", "First"));
 }
 
-function said(events) {
+function said({ events, next_cursor: next }) {
   const truths = events.filter((event) => event.event_type === "TruthAsserted");
-  return truths.length > 0 && card("What is known because of it", table(["Subject", "Property", "Value", "Sure"], truths.map(({ event }) => [shown(event.subject), event.predicate, valueOf(event.object), percent(event.confidence)]), { caption: "Assertions of the job", keys: truths.map((event) => event.position) }));
+  return truths.length > 0 && card("What is known because of it", table(["Subject", "Property", "Value", "Sure"], truths.map(({ event }) => [shown(event.subject), event.predicate, valueOf(event.object), percent(event.confidence)]), { caption: "Assertions of the job", keys: truths.map((event) => event.position) }), next && h("p", { class: "quiet" }, `These are the first ${number(truths.length)}; its events have the others.`));
 }
 
-function summary(one, events) {
+function content(one, name) {
+  // What is encrypted, or too large for the log, is there all the same.
+  const kept = one[`${name}_reference`];
+  if (one.encrypted_with && (name === "payload" || one.phase === "COMPLETED")) {
+    return h("p", { class: "quiet" }, "Encrypted with ", mono(one.encrypted_with), ". While that key is kept, ", mono(`controlplane secrets open ${one.job_id}`), " shows it.");
+  }
+  if (kept) return h("p", {}, h("a", { href: `/v1/contents/${kept.sha256}?${new URLSearchParams({ job: one.job_id })}`, download: `${one.job_id} ${name}.json` }, `Download the ${name}`), quiet(`, ${number(kept.size_bytes)} bytes: too large for the log.`));
+  if (name === "result" && one.result === null) return h("p", { class: "quiet" }, OVER.has(one.phase) ? "None." : "Not yet.");
+  return json(one[name], name === "result" ? "Result" : "Payload");
+}
+
+async function histories(path, tab, cursor, signal) {
+  // A job of many records has its events in pages, and its truths are asked for apart. It is a job without events while it is none.
+  const none = { events: [], next_cursor: null }, ask = (query) => orNothing(get(`${path}/events`, { limit: EVENTS, ...query }, signal), none);
+  const first = await ask({});
+  if (first.next_cursor === null) return { first, shown: first };
+  if (tab === "events") return { first, shown: cursor ? await ask({ cursor }) : first };
+  return { first, shown: tab === "" ? await ask({ event_type: "TruthAsserted", limit: TRUTHS }) : first };
+}
+
+function summary(one, truths) {
   return [
     card("Attempts in time", gantt(one), attempts(one)),
     wide(
       card("Facts", facts([["Submitted", time(one.submitted_at)], ["Concluded", one.concluded_at && time(one.concluded_at)], ["Took", duration(one.concluded_at ? between(one.submitted_at, one.concluded_at) : Date.now() - new Date(one.submitted_at))], ["Pool", one.pool], ["Priority", String(one.priority)], ["Tenant", one.tenant],
         ["Chain", h("a", { class: "mono", href: link("jobs", null, { correlation_id: one.correlation_id }) }, one.correlation_id)], ["Parent", one.parent_job_id && job(one.parent_job_id)], ["Retried as", one.retried_as && job(one.retried_as)], ["Children", h("a", { href: link("jobs", null, { parent_job_id: one.job_id }) }, "jobs that it submitted")]])),
-      card("Payload and result", h("h3", {}, "Payload"), json(one.payload, "Payload"), h("h3", {}, "Result"), one.result === null ? h("p", { class: "quiet" }, OVER.has(one.phase) ? "None." : "Not yet.") : json(one.result, "Result"))),
-    said(events),
+      card("Payload and result", h("h3", {}, "Payload"), content(one, "payload"), h("h3", {}, "Result"), content(one, "result"))),
+    said(truths),
   ];
 }
 
 export async function jobPage({ id, query, signal, again }) {
   const path = `/v1/jobs/${of(id)}`, tab = query.get("tab") ?? "";
-  const [{ job: one }, { events }, graph, logs] = await Promise.all([get(path, {}, signal), orNothing(get(`${path}/events`, { limit: 500 }, signal), { events: [] }), tab === "graph" ? get("/v1/causation", { job: id }, signal) : null, tab === "log" ? allLines(path, signal) : null]);
+  const [{ job: one }, { first, shown: chosen }, graph, logs] = await Promise.all([get(path, {}, signal), histories(path, tab, query.get("cursor"), signal), tab === "graph" ? get("/v1/causation", { job: id }, signal) : null, tab === "log" ? allLines(path, signal) : null]);
   const running = one.attempts.find((each) => !each.ended_at && each.fraction !== null);
-  const parts = { "": () => summary(one, events), log: () => log(logs, one), events: () => history(events), graph: () => card("What caused what", causation(`job ${id}`, graph.tree)) };
-  const logged = events.filter((event) => event.event_type === "JobLogged").reduce((sum, event) => sum + event.event.lines.length, 0);
-  const counts = { log: logged, events: events.length };
+  const parts = { "": () => summary(one, chosen), log: () => log(logs, one), events: () => history(chosen, query), graph: () => card("What caused what", causation(`job ${id}`, graph.tree)) };
+  const logged = first.events.filter((event) => event.event_type === "JobLogged").reduce((sum, event) => sum + event.event.lines.length, 0);
+  const more = first.next_cursor === null ? "" : "+", counts = { log: logged || !more ? `${logged}${more}` : undefined, events: `${first.events.length}${more}` };
   return [
     h("div", { class: "head" }, h("div", {}, title(mono(one.job_id), " ", tag(one.phase)), lead(h("a", { href: link("jobs", null, { job_type: one.job_type }) }, one.job_type), one.waiting_for && `: ${one.waiting_for}`)), actions(one, again)),
     one.error && h("div", { class: "problem" }, h("b", {}, one.error.code), " ", one.error.message),
     running && h("div", { class: "progress whole" }, meter(running.fraction, "Progress", { kind: "moving" }), h("span", {}, `${percent(running.fraction)} ${running.message ?? ""}`)),
-    h("nav", { class: "tabs", "aria-label": "Parts of the job" }, TABS.map(([name, words]) => h("a", { href: changed({ tab: name }), "aria-current": tab === name ? "true" : null }, words, counts[name] !== undefined && [" ", quiet(String(counts[name]))]))),
+    h("nav", { class: "tabs", "aria-label": "Parts of the job" }, TABS.map(([name, words]) => h("a", { href: changed({ tab: name, cursor: null }), "aria-current": tab === name ? "true" : null }, words, counts[name] !== undefined && [" ", quiet(counts[name])]))),
     (parts[tab] ?? parts[""])(),
   ];
 }
