@@ -12,6 +12,7 @@ import jwt
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from typer.testing import CliRunner
 
 from controlplane.api.problems import Refused
 from controlplane.cli import tokens
@@ -244,3 +245,10 @@ async def test_a_certificate_counts_by_its_common_name(identities: Identities, n
 def test_tokens_end(folder: Path) -> None:
     claims = jwt.decode(token(folder, hours=2), options={"verify_signature": False})
     assert 7000 < claims["exp"] - time.time() < 7300
+
+
+@pytest.mark.parametrize("tenant", ["acme/eu", "acme,umbrella", ""])
+def test_no_token_is_issued_for_a_tenant_that_no_gateway_takes(folder: Path, tenant: str) -> None:
+    data = ["--data-dir", str(folder.parent)]
+    found = CliRunner().invoke(tokens.app, ["issue", "ada", "--tenant", tenant, *data])
+    assert (found.exit_code, "Expected a tenant of letters" in found.output) == (2, True)

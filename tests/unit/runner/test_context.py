@@ -138,6 +138,8 @@ def test_a_child_that_cannot_be_is_refused_in_words() -> None:
     job = context()
     with pytest.raises(NonRetryable, match="priority"):
         job.submit("part", priority=11)
+    with pytest.raises(NonRetryable, match="Expected no secret for a child job"):
+        job.submit("part", {"iban": "DE"}, secret="customer-17")  # type: ignore[call-arg]
     with pytest.raises(NonRetryable, match="Expected a child job"):
         job.submit("part", object())
 
