@@ -13,7 +13,6 @@ from fastapi import FastAPI
 from controlplane.contents import ContentStore
 from controlplane.events.catalog import TOPICS, Service
 from controlplane.events.codec import decode
-from controlplane.events.sizes import LARGEST_INLINE_BYTES
 from controlplane.events.types import JobSubmitted, LogPosition
 from controlplane.gateway.capabilities import Capabilities
 from controlplane.gateway.express import Express
@@ -138,13 +137,3 @@ async def test_a_log_that_does_not_answer_is_said(tmp_path: Path, express: bool)
     log.away = True
     found = await asked(app, BODIES["valid"][0], {})
     assert (found.status_code, found.json()["code"]) == (503, "log_unavailable")
-
-
-async def test_a_schedule_does_not_take_a_job_that_would_be_rejected(tmp_path: Path) -> None:
-    app, log = gateway(tmp_path, express=True)
-    template = {"job_type": "noop", "payload": "x" * (LARGEST_INLINE_BYTES - 1)}
-    body = {"cron": "0 6 * * *", "time_zone": "UTC", "job": template}
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
-        answer = await client.put("/v1/schedules/large", json=body)
-    assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (413, "payload_too_large", "payload")
-    assert not log.events
