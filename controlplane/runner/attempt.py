@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -152,7 +152,7 @@ class Attempt:
         self._waiting_progress = None
         ordinal = self._next("progress")
         event = observations.progressed(self.lease, report, ordinal, now_micros())
-        self._sink.emit(event, partition=self.partition, droppable=True)
+        self._told(event, partition=self.partition, droppable=True)
 
     def _flush_progress(self) -> None:
         if self._progress_timer is not None:
@@ -164,9 +164,7 @@ class Attempt:
             self._progressed(report)
 
     def _logged(self, lines: tuple[LogLine, ...], dropped: int) -> None:
-        self._sink.emit(
-            observations.logged(self.lease, lines, dropped, self._next("log"), now_micros()), droppable=True
-        )
+        self._told(observations.logged(self.lease, lines, dropped, self._next("log"), now_micros()), droppable=True)
 
     def _submitted(self, report: Submitted) -> "asyncio.Future[None]":
         """Submit a child; the future is done when the submission stands on the log."""
@@ -243,9 +241,24 @@ class Attempt:
         if self._child_error is not None and isinstance(event, AttemptSucceeded):
             error = failure(self._child_error, self.attempt_id)
             event = observations.failed(self.lease, error, self.duration_micros, now_micros())
+        untold = self._told(event, partition=self.partition, acknowledged=self.on_acknowledged)
+        if untold is None:
+            return
+        error = failure(untold, self.attempt_id)
+        if isinstance(untold, RecordTooLarge):
+            error = refusal("result_invalid", f"Result and claims: {untold}", self.attempt_id, field="result")
+        event, self.outcome = observations.failed(self.lease, error, self.duration_micros, now_micros()), "failed"
+        untold = self._told(event, partition=self.partition, acknowledged=self.on_acknowledged)
+        if untold is not None and self.on_acknowledged is not None:
+            self.on_acknowledged()  # Heartbeats renew the lease no longer: it lapses, and the job goes elsewhere.
+
+    def _told(self, event: msgspec.Struct, **how: Any) -> Exception | None:
+        """Write an event; return why it cannot be one: nobody has to catch that where the handler's words would keep it from ending."""
         try:
-            self._sink.emit(event, partition=self.partition, acknowledged=self.on_acknowledged)
-        except RecordTooLarge as error:
-            envelope = refusal("result_invalid", f"Result and claims: {error}", self.attempt_id, field="result")
-            failed = observations.failed(self.lease, envelope, self.duration_micros, now_micros())
-            self._sink.emit(failed, partition=self.partition, acknowledged=self.on_acknowledged)
+            self._sink.emit(event, **how)
+        except Exception as error:
+            logger.warning(
+                "%s cannot be told of %s: %s", type(event).__name__, self.handler.label, error, exc_info=error
+            )
+            return error
+        return None

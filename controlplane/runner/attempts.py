@@ -156,7 +156,7 @@ class Attempts:
         if attempt.handler.executor == "loop":
             attempt.stopper = task.cancel
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda ended: self._release(attempt, ended))
 
     async def _run(self, attempt: Attempt) -> None:
         """Run one attempt to its final observation; whatever a handler raises ends its attempt and nothing else."""
@@ -179,7 +179,6 @@ class Attempts:
             attempt.fail(failure(error, attempt.attempt_id))
         else:
             attempt.succeed(result, claims)
-        self._release(attempt)
 
     async def _outcome(self, attempt: Attempt) -> tuple[Content, tuple[Claim, ...]]:
         handler = attempt.handler
@@ -237,8 +236,9 @@ class Attempts:
         attempt.fail(refusal("attempt_timed_out", text, attempt.attempt_id))
         attempt.ask_to_stop(Stop.TIMED_OUT, text)
 
-    def _release(self, attempt: Attempt) -> None:
-        """Give the slots back and begin what waits."""
+    def _release(self, attempt: Attempt, task: "asyncio.Task[None]") -> None:
+        """Give the slots back and begin what waits, whatever its task came to."""
+        self._tasks.discard(task)
         self._running.pop(attempt.attempt_id, None)
         self._free += attempt.routed.slots
         while self._waiting and self._fits(self._waiting[0]):

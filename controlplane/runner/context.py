@@ -9,6 +9,7 @@ from typing import Any, Final, Self, Unpack
 from controlplane.api.models import JobRequest
 from controlplane.api.submissions import JobOptions, instant_of, json_content
 from controlplane.events.identity import name_based_id
+from controlplane.events.texts import valid_text
 from controlplane.events.types import Claim, LogPosition, ValueKind
 from controlplane.events.values import SUBJECT_LIMIT_CHARACTERS, typed_value
 from controlplane.log.positions import position_text
@@ -129,7 +130,7 @@ class JobContext:
         """
         if not _is_share(fraction):
             raise NonRetryable(f"Expected progress in [0, 1], but found {fraction!r}.")
-        self._receive(Progressed(fraction=float(fraction), message=message[:MESSAGE_LIMIT_CHARACTERS]))
+        self._receive(Progressed(fraction=float(fraction), message=_clipped(message)))
         return _REPORTED
 
     def claim(
@@ -194,6 +195,10 @@ class JobContext:
         return ChildJob(job_id, self._receive(report))
 
 
+def _clipped(message: str) -> str:
+    return valid_text(message[:MESSAGE_LIMIT_CHARACTERS])[:MESSAGE_LIMIT_CHARACTERS]
+
+
 def _is_share(value: object) -> bool:
     return isinstance(value, int | float) and 0 <= value <= 1
 
@@ -201,7 +206,15 @@ def _is_share(value: object) -> bool:
 def _check_text(what: str, value: object, limit: int) -> None:
     if not isinstance(value, str) or not 0 < len(value) <= limit:
         raise ClaimInvalid(f"Expected a {what} of 1 to {limit} characters, but found {value!r:.100}.")
+    _check_unicode(what, value)
+
+
+def _check_unicode(what: str, text: str) -> None:
+    if valid_text(text) != text:
+        raise ClaimInvalid(f"Expected a {what} that is valid Unicode, but found {text!r:.100}.")
 
 
 def _input(source: str | LogPosition) -> str:
-    return source if isinstance(source, str) else position_text(source)
+    text = source if isinstance(source, str) else position_text(source)
+    _check_unicode("input", text)
+    return text

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Final
 
+from controlplane.events.texts import valid_text
 from controlplane.events.types import LogLine
 
 LINES_LIMIT: Final = 1_000
@@ -41,8 +42,8 @@ class JobLogHandler(logging.Handler):
             message = f"{message} ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})"
         take(
             LogLine(
-                at=int(record.created * 1_000_000), level=record.levelname, logger=record.name[:200],
-                message=message[:LINE_LIMIT_CHARACTERS],
+                at=int(record.created * 1_000_000), level=record.levelname, logger=valid_text(record.name)[:200],
+                message=valid_text(message[:LINE_LIMIT_CHARACTERS])[:LINE_LIMIT_CHARACTERS],
             )
         )  # fmt: skip
 

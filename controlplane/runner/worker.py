@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 
 import msgspec
 
+from controlplane.events.texts import valid_text
 from controlplane.events.types import LogLine
 from controlplane.runner.context import JobContext
 from controlplane.runner.contract import arguments_of, result_json
@@ -86,7 +87,9 @@ class Worker:
 
 
 def _raised(error: BaseException, context: JobContext) -> Raised:
-    return Raised(error=failure(error, context.attempt_id), details="".join(traceback.format_exception(error)))
+    return Raised(
+        error=failure(error, context.attempt_id), details=valid_text("".join(traceback.format_exception(error)))
+    )
 
 
 def main(target: str, descriptor: str) -> None:
