@@ -18,7 +18,7 @@ from controlplane.log.producer import RecordTooLarge
 from controlplane.runner import observations
 from controlplane.runner.capability import Handler
 from controlplane.runner.context import JobContext
-from controlplane.runner.errors import failure, refusal
+from controlplane.runner.errors import NonRetryable, failure, refusal
 from controlplane.runner.joblogs import LineBuffer
 from controlplane.runner.observations import Lease
 from controlplane.runner.outbox import Sink
@@ -167,7 +167,7 @@ class Attempt:
         self._told(observations.logged(self.lease, lines, dropped, self._next("log"), now_micros()), droppable=True)
 
     def _submitted(self, report: Submitted) -> "asyncio.Future[None]":
-        """Submit a child; the future is done when the submission stands on the log."""
+        """Submit a child; the future is done when the submission stands on the log, or cannot."""
         stands: asyncio.Future[None] = self.loop.create_future()
         stands.add_done_callback(self._child_settled)
         self._children += 1
@@ -187,8 +187,13 @@ class Attempt:
             self._emit_child(report, kept.result(), stands)
 
     def _emit_child(self, report: Submitted, content: Content, stands: "asyncio.Future[None]") -> None:
-        event = observations.child_submitted(self.lease, report, content, now_micros())
-        self._sink.emit(event, acknowledged=lambda: None if stands.done() else stands.set_result(None))
+        try:
+            event = observations.child_submitted(self.lease, report, content, now_micros())
+            self._sink.emit(event, acknowledged=lambda: None if stands.done() else stands.set_result(None))
+        except Exception as error:
+            text = f"Expected the child job {report.job_id} as an event, but: {error}"
+            logger.warning("%s: %s", self.handler.label, text, exc_info=error)
+            stands.set_exception(NonRetryable(text))
 
     def _child_settled(self, stands: "asyncio.Future[None]") -> None:
         self._children -= 1

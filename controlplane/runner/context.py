@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final, Self, Unpack
 
 from controlplane.api.models import JobRequest
-from controlplane.api.submissions import JobOptions, instant_of, json_content
+from controlplane.api.submissions import JobOptions, OptionInvalid, instant_of, json_content
 from controlplane.events.identity import name_based_id
 from controlplane.events.texts import valid_text
 from controlplane.events.types import Claim, LogPosition, ValueKind
@@ -178,7 +178,7 @@ class JobContext:
         submissions stand on the log.
 
         Raises:
-            NonRetryable: the options are not those of a job.
+            NonRetryable: the options are not those of a job, a time has no zone, or there is a secret, for which nothing here has the key.
             asyncio.CancelledError: the attempt is over.
         """
         self.raise_if_cancelled()
@@ -187,12 +187,24 @@ class JobContext:
         job_id = name_based_id(f"{self._facts.job_id}/child/{place}")
         inherited: JobOptions = {"pool": self._facts.pool, "priority": self._facts.priority}
         try:
-            request = JobRequest.model_validate({"job_type": job_type, **inherited, **options})
+            request = _in_time(JobRequest.model_validate({"job_type": job_type, **inherited, **options}))
             data = json_content(payload).data
+            if request.secret is not None:
+                raise OptionInvalid(
+                    "Expected no secret for a child job, which nothing encrypts: submit it through the gateway."
+                )
         except ValueError as error:
             raise NonRetryable(f"Expected a child job like controlplane's JobRequest, but: {error}") from error
         report = Submitted(job_id=job_id, request=request.model_dump_json(exclude_unset=True).encode(), payload=data)
         return ChildJob(job_id, self._receive(report))
+
+
+def _in_time(request: JobRequest) -> JobRequest:
+    """Return a request whose times have a zone: the gateway is told by JSON's, here they come as Python has them."""
+    for option in ("not_before", "deadline"):
+        if (moment := getattr(request, option)) is not None:
+            instant_of(moment, option)
+    return request
 
 
 def _clipped(message: str) -> str:

@@ -14,8 +14,8 @@ ALLOWED: Final[dict[str, tuple[int, str]]] = {
         "A record that cannot be decided, for whatever reason, is set aside with its envelope; those behind it go on.",
     ),
     "controlplane/runner/attempt.py": (
-        1,
-        "What an attempt says is made of a stranger's words: what cannot be written is its failure, and must not keep it from ending.",
+        2,
+        "What an attempt says and submits is made of a stranger's words: what cannot be written is its failure, and must not keep it from ending.",
     ),
     "controlplane/runner/attempts.py": (
         1,
