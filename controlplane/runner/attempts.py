@@ -159,7 +159,10 @@ class Attempts:
         task.add_done_callback(lambda ended: self._release(attempt, ended))
 
     async def _run(self, attempt: Attempt) -> None:
-        """Run one attempt to its final observation; whatever a handler raises ends its attempt and nothing else."""
+        """Run one attempt to its final observation; whatever a handler raises ends its attempt and nothing else.
+
+        Save Ctrl-C, which Python raises in whatever runs on the loop where no signal handler takes it: it goes on to end the process.
+        """
         HANDLER_LOG.set(attempt.log_line)
         try:
             result, claims = await self._outcome(attempt)
@@ -174,9 +177,12 @@ class Attempts:
                     "%s failed: %s\n%s", attempt.handler.label, refused, refused.details, extra=_about(attempt)
                 )
             attempt.fail(refused.error)
-        except (Exception, SystemExit) as error:
-            logger.warning("%s failed: %s", attempt.handler.label, error, exc_info=error, extra=_about(attempt))
-            attempt.fail(failure(error, attempt.attempt_id))
+        except BaseException as error:
+            told = failure(error, attempt.attempt_id)
+            attempt.fail(told)
+            logger.warning("%s failed: %s", attempt.handler.label, told.message, exc_info=error, extra=_about(attempt))
+            if isinstance(error, KeyboardInterrupt) and attempt.handler.executor == "loop":
+                raise
         else:
             attempt.succeed(result, claims)
 

@@ -68,7 +68,7 @@ def failure(error: BaseException, attempt_id: str) -> ErrorEnvelope:
     """Return what the log is told about an exception of a handler: its type and its message, bounded, no traceback."""
     kind = getattr(error, "code", None)
     found = kind if isinstance(kind, str) and kind else type(error).__name__
-    said = str(error)
+    said = text_of(error)
     expected_of = isinstance(error, NonRetryable | RetryLater | DestinationUnavailable)
     message = said if expected_of and said else f"{type(error).__name__}: {said}" if said else type(error).__name__
     if isinstance(error, DestinationUnavailable):
@@ -99,6 +99,14 @@ def contract_failure(code: str, field: str, error: ValidationError, attempt_id: 
 def refusal(code: str, message: str, attempt_id: str, *, field: str | None = None) -> ErrorEnvelope:
     """Return the envelope of an attempt that did not get as far as its handler, or was stopped."""
     return envelope(code, message[:MESSAGE_LIMIT_CHARACTERS], error_id=_error_id(attempt_id), field=field)
+
+
+def text_of(error: BaseException) -> str:
+    """Return the message of an exception, whatever its own code does when it is asked for."""
+    try:
+        return str(error)
+    except Exception as fault:  # noqa: BLE001 -- a stranger's __str__ may raise anything
+        return f"(its message could not be made: {type(fault).__name__})"
 
 
 def _error_id(attempt_id: str) -> str:

@@ -80,7 +80,7 @@ class Worker:
             return Stopped() if context.cancelled else _raised(error, context)
         except Refused as refused:
             return Raised(error=refused.error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 -- whatever a handler raises is told to the runner
+        except BaseException as error:  # noqa: BLE001 -- whatever a handler raises is told to the runner
             return _raised(error, context)
         finally:
             HANDLER_LOG.reset(token)
