@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -50,7 +51,7 @@ class Attempt:
 
     __slots__ = (
         "_child_error", "_children", "_contents", "_final", "_inline_limit_bytes", "_lines", "_ordinals", "_progress_timer", "_recent", "_sink", "_thread", "_waiting_progress", "began_at",
-        "context", "handler", "lease", "loop", "on_acknowledged", "outcome", "over", "partition", "routed", "stop", "stop_reason", "stopper", "timer", "trace",
+        "context", "handler", "lease", "loop", "on_acknowledged", "outcome", "over", "over_at", "partition", "routed", "stop", "stop_reason", "stopper", "timer", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +69,8 @@ class Attempt:
         self.began_at = 0
         self.over = False
         """Whether the final observation is decided: what is said after it does not count."""
+        self.over_at = math.inf
+        """When that was, by the monotonic clock."""
         self.outcome = ""
         """How it ended: succeeded, failed, timed_out or cancelled."""
         self.stop: Stop | None = None
@@ -236,7 +239,7 @@ class Attempt:
             self._lines.flush()
         if self.timer is not None:
             self.timer.cancel()
-        self.over = True
+        self.over, self.over_at = True, time.monotonic()
         if self._children:
             self._final = event
         else:

@@ -1,6 +1,7 @@
 """Whatever a handler raises is that attempt's failure: its type is told, and its lease and slot are free."""
 
 import asyncio
+import gc
 
 import pytest
 
@@ -37,6 +38,11 @@ def raises(how: str) -> None:
 @runner.capability("loop")
 async def on_the_loop(how: str, job: JobContext) -> None:
     raises(how)
+
+
+@runner.capability("waits")
+async def waits(_: None) -> None:
+    await asyncio.Event().wait()
 
 
 runner.capability("thread")(raises)
@@ -83,6 +89,21 @@ def test_ctrl_c_ends_the_process_after_the_attempt() -> None:
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(interrupted())
     assert sink.names == ["AttemptStarted", "AttemptFailed"]
+
+
+def test_a_handler_that_outlives_its_loop_is_told_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    sink, loop = Kept(), asyncio.new_event_loop()
+
+    async def begun() -> None:
+        lease(attempts_of(runner, sink), "waits", None)
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(begun())
+    loop.close()
+    gc.collect()  # It closes the coroutine.
+    assert sink.names == ["AttemptStarted"]
+    assert "waits@1.0.0 failed" not in caplog.text
+    assert "Task was destroyed" in caplog.text
 
 
 async def test_a_thread_is_no_place_for_ctrl_c() -> None:
