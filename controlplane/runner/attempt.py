@@ -5,7 +5,6 @@ import logging
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Final
@@ -27,8 +26,8 @@ from controlplane.runner.reports import Logged, Progressed, Report, Submitted
 from controlplane.runner.traces import AttemptTrace
 
 PROGRESS_BURST: Final = 20
-PROGRESS_SECONDS: Final = 0.1
-"""The first reports of an attempt are all told; after those, the newest one each so often."""
+PROGRESS_SECONDS: Final = 0.2
+"""So many reports at once are all told; beyond them the newest one each so often, and each such time without a report makes room for one."""
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ class Attempt:
     """One leased job on this runner. Belongs to the event loop; only `receive` and `log_line` are called from elsewhere."""
 
     __slots__ = (
-        "_child_error", "_children", "_contents", "_final", "_inline_limit_bytes", "_lines", "_ordinals", "_progress_timer", "_recent", "_sink", "_thread", "_waiting_progress", "began_at",
+        "_child_error", "_children", "_contents", "_final", "_inline_limit_bytes", "_lines", "_ordinals", "_progress_due", "_progress_timer", "_sink", "_thread", "_waiting_progress", "began_at",
         "context", "handler", "lease", "loop", "on_acknowledged", "outcome", "over", "over_at", "partition", "routed", "stop", "stop_reason", "stopper", "timer", "trace",
     )  # fmt: skip
 
@@ -82,7 +81,8 @@ class Attempt:
         self._sink = sink if trace is None else trace.sink(sink)
         self._thread = threading.get_ident()
         self._ordinals = {"progress": 0, "log": 0}
-        self._recent: deque[float] = deque(maxlen=PROGRESS_BURST)
+        self._progress_due = 0.0
+        """When the next report would be told if all came evenly; it runs ahead by a burst at most."""
         self._waiting_progress: Progressed | None = None
         self._progress_timer: asyncio.TimerHandle | None = None
         self._lines: LineBuffer | None = None
@@ -145,13 +145,16 @@ class Attempt:
 
     def _progressed(self, report: Progressed) -> None:
         now = time.monotonic()
-        recent = self._recent
-        if len(recent) == PROGRESS_BURST and now - recent[-1] < PROGRESS_SECONDS:
+        wait = self._progress_due - (PROGRESS_BURST - 1) * PROGRESS_SECONDS - now
+        if wait > 0:
             self._waiting_progress = report
             if self._progress_timer is None:
-                self._progress_timer = self.loop.call_later(PROGRESS_SECONDS, self._flush_progress)
+                self._progress_timer = self.loop.call_later(wait, self._flush_progress)
             return
-        recent.append(now)
+        self._progress_due = max(self._progress_due, now) + PROGRESS_SECONDS
+        self._tell_progress(report)
+
+    def _tell_progress(self, report: Progressed) -> None:
         self._waiting_progress = None
         ordinal = self._next("progress")
         event = observations.progressed(self.lease, report, ordinal, now_micros())
@@ -162,9 +165,8 @@ class Attempt:
             self._progress_timer.cancel()
             self._progress_timer = None
         if self._waiting_progress is not None:
-            report, self._waiting_progress = self._waiting_progress, None
-            self._recent.clear()
-            self._progressed(report)
+            self._progress_due += PROGRESS_SECONDS
+            self._tell_progress(self._waiting_progress)
 
     def _logged(self, lines: tuple[LogLine, ...], dropped: int) -> None:
         self._told(observations.logged(self.lease, lines, dropped, self._next("log"), now_micros()), droppable=True)

@@ -123,7 +123,7 @@ class JobContext:
     def progress(self, fraction: float, message: str = "") -> Reported:
         """Report how much is done, in [0, 1]; `await` it in async handlers, plain functions just call it.
 
-        A handler may report as often as it likes: beyond a few times a second only the newest report is told.
+        A handler may report as often as it likes: beyond a burst, the newest report is told a few times a second, and the last always.
 
         Raises:
             NonRetryable: the fraction is not in [0, 1].

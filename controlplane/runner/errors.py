@@ -41,7 +41,13 @@ class DestinationUnavailable(Exception):
     """What the handler needs does not answer: the job is tried again, and the breaker of its job type counts it."""
 
     def __init__(self, message: str = "", *, retry_after_seconds: float | None = None) -> None:
-        """Say what does not answer, and when it may answer again."""
+        """Say what does not answer, and when it may answer again.
+
+        Raises:
+            ValueError: the time is negative or not finite.
+        """
+        if retry_after_seconds is not None and not 0 <= retry_after_seconds < float("inf"):
+            raise ValueError(f"Expected seconds from 0 on, but found {retry_after_seconds}.")
         super().__init__(message or "Expected an answer from what the handler needs, but there was none.")
         self.retry_after_seconds = retry_after_seconds
 
