@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 
 from controlplane.events.identity import random_id
+from controlplane.events.texts import valid_text
 from controlplane.events.types import Category, ContractVersion, ErrorEnvelope, Severity
 
 CONTRACT_VERSION: Final = ContractVersion(major=1, minor=0, patch=0)
@@ -88,16 +89,18 @@ def envelope(
 ) -> ErrorEnvelope:
     """Return the envelope of one refusal; what the code's entry says is the default.
 
-    `error_id` is given where the refusal is decided from a record, so that deciding again gives the same bytes.
+    It can stand on the log whatever was found: a refusal that could not be written would be none. `error_id` is given where the refusal is decided from a record, so that deciding again gives the same bytes.
 
     Raises:
         KeyError: the code is not in the table.
     """
     entry = ERROR_CODES[code]
     return ErrorEnvelope(
-        error_id=error_id or random_id(), category=entry.category, severity=entry.severity, code=code, message=message,
+        error_id=error_id or random_id(), category=entry.category, severity=entry.severity, code=code,
+        message=valid_text(message),
         retryable=entry.retryable if retryable is None else retryable,
         retry_after_seconds=entry.retry_after_seconds if retry_after_seconds is None else retry_after_seconds,
-        contract_version=CONTRACT_VERSION, field=field, expected=expected,
-        found=None if found is None else str(found)[:FOUND_LIMIT_CHARACTERS],
+        contract_version=CONTRACT_VERSION, field=None if field is None else valid_text(field),
+        expected=None if expected is None else valid_text(expected),
+        found=None if found is None else valid_text(str(found))[:FOUND_LIMIT_CHARACTERS],
     )  # fmt: skip

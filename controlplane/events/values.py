@@ -62,7 +62,7 @@ def typed_value(value: object, *, kind: ValueKind | None = None, unit: str | Non
     if len(text) > limit:
         raise ValueInvalid(f"Expected a {found.lower()} of at most {limit} characters, but found {len(text)}.")
     try:
-        text.encode()
+        f"{text}{unit}".encode()
     except UnicodeEncodeError as error:
         raise ValueInvalid(f"Expected text that is valid Unicode, but: {error}.") from error
     number = float(text) if found is ValueKind.NUMBER else None

@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
+import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -18,7 +18,7 @@ from controlplane.log.producer import RecordTooLarge
 from controlplane.runner import observations
 from controlplane.runner.capability import Handler
 from controlplane.runner.context import JobContext
-from controlplane.runner.errors import failure, refusal
+from controlplane.runner.errors import NonRetryable, failure, refusal
 from controlplane.runner.joblogs import LineBuffer
 from controlplane.runner.observations import Lease
 from controlplane.runner.outbox import Sink
@@ -26,8 +26,8 @@ from controlplane.runner.reports import Logged, Progressed, Report, Submitted
 from controlplane.runner.traces import AttemptTrace
 
 PROGRESS_BURST: Final = 20
-PROGRESS_SECONDS: Final = 0.1
-"""The first reports of an attempt are all told; after those, the newest one each so often."""
+PROGRESS_SECONDS: Final = 0.2
+"""So many reports at once are all told; beyond them the newest one each so often, and each such time without a report makes room for one."""
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +49,8 @@ class Attempt:
     """One leased job on this runner. Belongs to the event loop; only `receive` and `log_line` are called from elsewhere."""
 
     __slots__ = (
-        "_child_error", "_children", "_contents", "_final", "_inline_limit_bytes", "_lines", "_ordinals", "_progress_timer", "_recent", "_sink", "_thread", "_waiting_progress", "began_at",
-        "context", "handler", "lease", "loop", "on_acknowledged", "outcome", "over", "partition", "routed", "stop", "stop_reason", "stopper", "timer", "trace",
+        "_child_error", "_children", "_contents", "_final", "_inline_limit_bytes", "_lines", "_ordinals", "_progress_due", "_progress_timer", "_sink", "_thread", "_waiting_progress", "began_at",
+        "context", "handler", "lease", "loop", "on_acknowledged", "outcome", "over", "over_at", "partition", "routed", "stop", "stop_reason", "stopper", "timer", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +68,8 @@ class Attempt:
         self.began_at = 0
         self.over = False
         """Whether the final observation is decided: what is said after it does not count."""
+        self.over_at = math.inf
+        """When that was, by the monotonic clock."""
         self.outcome = ""
         """How it ended: succeeded, failed, timed_out or cancelled."""
         self.stop: Stop | None = None
@@ -79,7 +81,8 @@ class Attempt:
         self._sink = sink if trace is None else trace.sink(sink)
         self._thread = threading.get_ident()
         self._ordinals = {"progress": 0, "log": 0}
-        self._recent: deque[float] = deque(maxlen=PROGRESS_BURST)
+        self._progress_due = 0.0
+        """When the next report would be told if all came evenly; it runs ahead by a burst at most."""
         self._waiting_progress: Progressed | None = None
         self._progress_timer: asyncio.TimerHandle | None = None
         self._lines: LineBuffer | None = None
@@ -147,34 +150,34 @@ class Attempt:
 
     def _progressed(self, report: Progressed) -> None:
         now = time.monotonic()
-        recent = self._recent
-        if len(recent) == PROGRESS_BURST and now - recent[-1] < PROGRESS_SECONDS:
+        wait = self._progress_due - (PROGRESS_BURST - 1) * PROGRESS_SECONDS - now
+        if wait > 0:
             self._waiting_progress = report
             if self._progress_timer is None:
-                self._progress_timer = self.loop.call_later(PROGRESS_SECONDS, self._flush_progress)
+                self._progress_timer = self.loop.call_later(wait, self._flush_progress)
             return
-        recent.append(now)
+        self._progress_due = max(self._progress_due, now) + PROGRESS_SECONDS
+        self._tell_progress(report)
+
+    def _tell_progress(self, report: Progressed) -> None:
         self._waiting_progress = None
         ordinal = self._next("progress")
         event = observations.progressed(self.lease, report, ordinal, now_micros())
-        self._sink.emit(event, partition=self.partition, droppable=True)
+        self._told(event, partition=self.partition, droppable=True)
 
     def _flush_progress(self) -> None:
         if self._progress_timer is not None:
             self._progress_timer.cancel()
             self._progress_timer = None
         if self._waiting_progress is not None:
-            report, self._waiting_progress = self._waiting_progress, None
-            self._recent.clear()
-            self._progressed(report)
+            self._progress_due += PROGRESS_SECONDS
+            self._tell_progress(self._waiting_progress)
 
     def _logged(self, lines: tuple[LogLine, ...], dropped: int) -> None:
-        self._sink.emit(
-            observations.logged(self.lease, lines, dropped, self._next("log"), now_micros()), droppable=True
-        )
+        self._told(observations.logged(self.lease, lines, dropped, self._next("log"), now_micros()), droppable=True)
 
     def _submitted(self, report: Submitted) -> "asyncio.Future[None]":
-        """Submit a child; the future is done when the submission stands on the log."""
+        """Submit a child; the future is done when the submission stands on the log, or cannot."""
         stands: asyncio.Future[None] = self.loop.create_future()
         stands.add_done_callback(self._child_settled)
         self._children += 1
@@ -194,8 +197,13 @@ class Attempt:
             self._emit_child(report, kept.result(), stands)
 
     def _emit_child(self, report: Submitted, content: Content, stands: "asyncio.Future[None]") -> None:
-        event = observations.child_submitted(self.lease, report, content, now_micros())
-        self._sink.emit(event, acknowledged=lambda: None if stands.done() else stands.set_result(None))
+        try:
+            event = observations.child_submitted(self.lease, report, content, now_micros())
+            self._sink.emit(event, acknowledged=lambda: None if stands.done() else stands.set_result(None))
+        except Exception as error:
+            text = f"Expected the child job {report.job_id} as an event, but: {error}"
+            logger.warning("%s: %s", self.handler.label, text, exc_info=error)
+            stands.set_exception(NonRetryable(text))
 
     def _child_settled(self, stands: "asyncio.Future[None]") -> None:
         self._children -= 1
@@ -238,7 +246,7 @@ class Attempt:
             self._lines.flush()
         if self.timer is not None:
             self.timer.cancel()
-        self.over = True
+        self.over, self.over_at = True, time.monotonic()
         if self._children:
             self._final = event
         else:
@@ -248,9 +256,24 @@ class Attempt:
         if self._child_error is not None and isinstance(event, AttemptSucceeded):
             error = failure(self._child_error, self.attempt_id, sealed=self.sealed)
             event = observations.failed(self.lease, error, self.duration_micros, now_micros())
+        untold = self._told(event, partition=self.partition, acknowledged=self.on_acknowledged)
+        if untold is None:
+            return
+        error = failure(untold, self.attempt_id)
+        if isinstance(untold, RecordTooLarge):
+            error = refusal("result_invalid", f"Result and claims: {untold}", self.attempt_id, field="result")
+        event, self.outcome = observations.failed(self.lease, error, self.duration_micros, now_micros()), "failed"
+        untold = self._told(event, partition=self.partition, acknowledged=self.on_acknowledged)
+        if untold is not None and self.on_acknowledged is not None:
+            self.on_acknowledged()  # Heartbeats renew the lease no longer: it lapses, and the job goes elsewhere.
+
+    def _told(self, event: msgspec.Struct, **how: Any) -> Exception | None:
+        """Write an event; return why it cannot be one: nobody has to catch that where the handler's words would keep it from ending."""
         try:
-            self._sink.emit(event, partition=self.partition, acknowledged=self.on_acknowledged)
-        except RecordTooLarge as error:
-            envelope = refusal("result_invalid", f"Result and claims: {error}", self.attempt_id, field="result")
-            failed = observations.failed(self.lease, envelope, self.duration_micros, now_micros())
-            self._sink.emit(failed, partition=self.partition, acknowledged=self.on_acknowledged)
+            self._sink.emit(event, **how)
+        except Exception as error:
+            logger.warning(
+                "%s cannot be told of %s: %s", type(event).__name__, self.handler.label, error, exc_info=error
+            )
+            return error
+        return None

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import math
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -25,7 +27,7 @@ from controlplane.runner.traces import attempt_trace
 JSON_TYPE: Final = "application/json"
 REMEMBERED_LEASES: Final = 20_000
 STUCK_SECONDS: Final = 5.0
-"""When leases wait for so long behind handlers that ignore that their time is over, the process has to be replaced."""
+"""When leases wait behind handlers that have ignored for so long that their time is over, the process has to be replaced."""
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class Attempts:
         self._loop = asyncio.get_running_loop()
         self._free = slots
         self._waiting: deque[Attempt] = deque()
+        self._look: asyncio.TimerHandle | None = None
         self._running: dict[str, Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._seen: dict[str, None] = {}
@@ -85,7 +88,8 @@ class Attempts:
             self._start(attempt)
         else:
             self._waiting.append(attempt)
-            self._loop.call_later(STUCK_SECONDS, self._look_whether_stuck, attempt)
+            if self._look is None:
+                self._look_in(STUCK_SECONDS)
 
     def revoke(self, revoked: AttemptRevoked) -> None:
         """Ask the handler of a lease to stop; what waits is given back at once."""
@@ -156,10 +160,13 @@ class Attempts:
         if attempt.handler.executor == "loop":
             attempt.stopper = task.cancel
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda ended: self._release(attempt, ended))
 
     async def _run(self, attempt: Attempt) -> None:
-        """Run one attempt to its final observation; whatever a handler raises ends its attempt and nothing else."""
+        """Run one attempt to its final observation; whatever a handler raises ends its attempt and nothing else.
+
+        Save Ctrl-C, which Python raises in whatever runs on the loop where no signal handler takes it: it goes on to end the process.
+        """
         HANDLER_LOG.set(attempt.log_line)
         try:
             result, claims = await self._outcome(attempt)
@@ -174,12 +181,16 @@ class Attempts:
                     "%s failed: %s\n%s", attempt.handler.label, refused, refused.details, extra=_about(attempt)
                 )
             attempt.fail(refused.error)
-        except (Exception, SystemExit) as error:
-            logger.warning("%s failed: %s", attempt.handler.label, error, exc_info=error, extra=_about(attempt))
-            attempt.fail(failure(error, attempt.attempt_id, sealed=attempt.sealed))
+        except BaseException as error:
+            if not self._loop.is_running():
+                raise  # The loop ended before the handler, whose coroutine is closed now: nobody is there to be told.
+            told = failure(error, attempt.attempt_id, sealed=attempt.sealed)
+            attempt.fail(told)
+            logger.warning("%s failed: %s", attempt.handler.label, told.message, exc_info=error, extra=_about(attempt))
+            if isinstance(error, KeyboardInterrupt) and attempt.handler.executor == "loop":
+                raise
         else:
             attempt.succeed(result, claims)
-        self._release(attempt)
 
     async def _outcome(self, attempt: Attempt) -> tuple[Content, tuple[Claim, ...]]:
         handler = attempt.handler
@@ -239,9 +250,12 @@ class Attempts:
         text = f"Expected the attempt to end within {limit:g} s, but it did not."
         attempt.fail(refusal("attempt_timed_out", text, attempt.attempt_id))
         attempt.ask_to_stop(Stop.TIMED_OUT, text)
+        if self._waiting:
+            self._look_in(STUCK_SECONDS)
 
-    def _release(self, attempt: Attempt) -> None:
-        """Give the slots back and begin what waits."""
+    def _release(self, attempt: Attempt, task: "asyncio.Task[None]") -> None:
+        """Give the slots back and begin what waits, whatever its task came to."""
+        self._tasks.discard(task)
         self._running.pop(attempt.attempt_id, None)
         self._free += attempt.routed.slots
         while self._waiting and self._fits(self._waiting[0]):
@@ -258,13 +272,26 @@ class Attempts:
         if not self.held and not self._running:
             self._idle.set()
 
-    def _look_whether_stuck(self, attempt: Attempt) -> None:
-        if attempt in self._waiting and all(one.over for one in self._running.values()):
-            logger.error(
-                "Expected handlers to stop when their time is over, but all %d slots are taken by such that go on: %s.",
-                self._slots, ", ".join({one.handler.label for one in self._running.values()}),
-            )  # fmt: skip
-            self.stuck.set()
+    def _look_in(self, seconds: float) -> None:
+        if self._look is not None:
+            self._look.cancel()
+        self._look = self._loop.call_later(seconds, self._look_whether_stuck)
+
+    def _look_whether_stuck(self) -> None:
+        """Look as long as a lease waits: a handler that is in time now may ignore its end later, and each has some seconds to stop."""
+        self._look = None
+        if not self._waiting:
+            return
+        last = max((one.over_at for one in self._running.values()), default=math.inf)
+        left = last + STUCK_SECONDS - time.monotonic()
+        if left > 0:
+            self._look_in(min(left, STUCK_SECONDS))
+            return
+        logger.error(
+            "Expected handlers to stop when their time is over, but all %d slots are taken by such that go on: %s.",
+            self._slots, ", ".join({one.handler.label for one in self._running.values()}),
+        )  # fmt: skip
+        self.stuck.set()
 
 
 def _about(attempt: Attempt) -> dict[str, str]:

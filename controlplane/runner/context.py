@@ -9,6 +9,7 @@ from typing import Any, Final, Self, Unpack
 from controlplane.api.models import JobRequest
 from controlplane.api.submissions import JobOptions, OptionInvalid, instant_of, json_content
 from controlplane.events.identity import name_based_id
+from controlplane.events.texts import valid_text
 from controlplane.events.types import Claim, LogPosition, ValueKind
 from controlplane.events.values import SUBJECT_LIMIT_CHARACTERS, typed_value
 from controlplane.log.positions import position_text
@@ -122,14 +123,14 @@ class JobContext:
     def progress(self, fraction: float, message: str = "") -> Reported:
         """Report how much is done, in [0, 1]; `await` it in async handlers, plain functions just call it.
 
-        A handler may report as often as it likes: beyond a few times a second only the newest report is told.
+        A handler may report as often as it likes: beyond a burst, the newest report is told a few times a second, and the last always.
 
         Raises:
             NonRetryable: the fraction is not in [0, 1].
         """
         if not _is_share(fraction):
             raise NonRetryable(f"Expected progress in [0, 1], but found {fraction!r}.")
-        self._receive(Progressed(fraction=float(fraction), message=message[:MESSAGE_LIMIT_CHARACTERS]))
+        self._receive(Progressed(fraction=float(fraction), message=_clipped(message)))
         return _REPORTED
 
     def claim(
@@ -177,7 +178,7 @@ class JobContext:
         submissions stand on the log.
 
         Raises:
-            NonRetryable: the options are not those of a job.
+            NonRetryable: the options are not those of a job, a time has no zone, or there is a secret, for which nothing here has the key.
             asyncio.CancelledError: the attempt is over.
         """
         self.raise_if_cancelled()
@@ -186,7 +187,7 @@ class JobContext:
         job_id = name_based_id(f"{self._facts.job_id}/child/{place}")
         inherited: JobOptions = {"pool": self._facts.pool, "priority": self._facts.priority}
         try:
-            request = JobRequest.model_validate({"job_type": job_type, **inherited, **options})
+            request = _in_time(JobRequest.model_validate({"job_type": job_type, **inherited, **options}))
             data = json_content(payload).data
             if request.secret is not None:
                 raise OptionInvalid(
@@ -198,6 +199,18 @@ class JobContext:
         return ChildJob(job_id, self._receive(report))
 
 
+def _in_time(request: JobRequest) -> JobRequest:
+    """Return a request whose times have a zone: the gateway is told by JSON's, here they come as Python has them."""
+    for option in ("not_before", "deadline"):
+        if (moment := getattr(request, option)) is not None:
+            instant_of(moment, option)
+    return request
+
+
+def _clipped(message: str) -> str:
+    return valid_text(message[:MESSAGE_LIMIT_CHARACTERS])[:MESSAGE_LIMIT_CHARACTERS]
+
+
 def _is_share(value: object) -> bool:
     return isinstance(value, int | float) and 0 <= value <= 1
 
@@ -205,7 +218,15 @@ def _is_share(value: object) -> bool:
 def _check_text(what: str, value: object, limit: int) -> None:
     if not isinstance(value, str) or not 0 < len(value) <= limit:
         raise ClaimInvalid(f"Expected a {what} of 1 to {limit} characters, but found {value!r:.100}.")
+    _check_unicode(what, value)
+
+
+def _check_unicode(what: str, text: str) -> None:
+    if valid_text(text) != text:
+        raise ClaimInvalid(f"Expected a {what} that is valid Unicode, but found {text!r:.100}.")
 
 
 def _input(source: str | LogPosition) -> str:
-    return source if isinstance(source, str) else position_text(source)
+    text = source if isinstance(source, str) else position_text(source)
+    _check_unicode("input", text)
+    return text

@@ -46,7 +46,13 @@ class DestinationUnavailable(Exception):
     """What the handler needs does not answer: the job is tried again, and the breaker of its job type counts it."""
 
     def __init__(self, message: str = "", *, retry_after_seconds: float | None = None) -> None:
-        """Say what does not answer, and when it may answer again."""
+        """Say what does not answer, and when it may answer again.
+
+        Raises:
+            ValueError: the time is negative or not finite.
+        """
+        if retry_after_seconds is not None and not 0 <= retry_after_seconds < float("inf"):
+            raise ValueError(f"Expected seconds from 0 on, but found {retry_after_seconds}.")
         super().__init__(message or "Expected an answer from what the handler needs, but there was none.")
         self.retry_after_seconds = retry_after_seconds
 
@@ -79,7 +85,7 @@ def failure(error: BaseException, attempt_id: str, *, sealed: bool = False) -> E
     told = expected_of or not sealed
     kind = getattr(error, "code", None) if told else None
     found = kind if isinstance(kind, str) and kind else type(error).__name__
-    said = str(error) if told else MESSAGE_SEALED
+    said = text_of(error) if told else MESSAGE_SEALED
     own_words = isinstance(error, NonRetryable | RetryLater | DestinationUnavailable) and said
     message = said if own_words else f"{type(error).__name__}: {said}" if said else type(error).__name__
     if isinstance(error, DestinationUnavailable):
@@ -139,6 +145,14 @@ def _properties(schema: Any) -> Iterator[str]:
 def refusal(code: str, message: str, attempt_id: str, *, field: str | None = None) -> ErrorEnvelope:
     """Return the envelope of an attempt that did not get as far as its handler, or was stopped."""
     return envelope(code, message[:MESSAGE_LIMIT_CHARACTERS], error_id=_error_id(attempt_id), field=field)
+
+
+def text_of(error: BaseException) -> str:
+    """Return the message of an exception, whatever its own code does when it is asked for."""
+    try:
+        return str(error)
+    except Exception as fault:  # noqa: BLE001 -- a stranger's __str__ may raise anything
+        return f"(its message could not be made: {type(fault).__name__})"
 
 
 def _error_id(attempt_id: str) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Final
 
+from controlplane.events.texts import valid_text
 from controlplane.events.types import LogLine
+from controlplane.runner.errors import text_of
 
 LINES_LIMIT: Final = 1_000
 """Lines kept of one attempt; the rest is counted."""
@@ -29,22 +31,27 @@ class JobLogHandler(logging.Handler):
     """Hand what a handler logs to its attempt; lines of the runner itself stay in the local log alone."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take one line."""
+        """Take one line; nothing about it is raised into the code that logs, as with every handler of the standard library."""
         take = HANDLER_LOG.get()
         if take is None or record.name.startswith(OWN_LOGGERS):
             return
         try:
-            message = record.getMessage()
-        except (TypeError, ValueError) as error:
-            message = f"{record.msg!r} could not be formatted: {error}"
-        if record.exc_info and record.exc_info[1] is not None:
-            message = f"{message} ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})"
-        take(
-            LogLine(
-                at=int(record.created * 1_000_000), level=record.levelname, logger=record.name[:200],
-                message=message[:LINE_LIMIT_CHARACTERS],
-            )
-        )  # fmt: skip
+            take(_line(record))
+        except Exception:  # noqa: BLE001 -- what is logged, and whoever takes it, may raise anything
+            self.handleError(record)
+
+
+def _line(record: logging.LogRecord) -> LogLine:
+    try:
+        message = record.getMessage()
+    except Exception as error:  # noqa: BLE001 -- a slip in a line is told in the line, and fails nothing
+        message = f"{record.msg!r} could not be formatted: {type(error).__name__}: {text_of(error)}"
+    if record.exc_info and record.exc_info[1] is not None:
+        message = f"{message} ({type(record.exc_info[1]).__name__}: {text_of(record.exc_info[1])})"
+    return LogLine(
+        at=int(record.created * 1_000_000), level=record.levelname, logger=valid_text(record.name)[:200],
+        message=valid_text(message[:LINE_LIMIT_CHARACTERS])[:LINE_LIMIT_CHARACTERS],
+    )  # fmt: skip
 
 
 class LineBuffer:

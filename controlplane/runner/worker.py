@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 
 import msgspec
 
+from controlplane.events.texts import valid_text
 from controlplane.events.types import LogLine
 from controlplane.runner.context import JobContext
 from controlplane.runner.contract import arguments_of, result_json
@@ -80,7 +81,7 @@ class Worker:
             return Stopped() if context.cancelled else _raised(error, task)
         except Refused as refused:
             return Raised(error=refused.error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 -- whatever a handler raises is told to the runner
+        except BaseException as error:  # noqa: BLE001 -- whatever a handler raises is told to the runner
             return _raised(error, task)
         finally:
             HANDLER_LOG.reset(token)
@@ -88,7 +89,7 @@ class Worker:
 
 def _raised(error: BaseException, task: Execute) -> Raised:
     told = failure(error, task.facts.attempt_id, sealed=task.sealed)
-    return Raised(error=told, details="".join(traceback.format_exception(error)))
+    return Raised(error=told, details=valid_text("".join(traceback.format_exception(error))))
 
 
 def main(target: str, descriptor: str) -> None:

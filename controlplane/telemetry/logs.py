@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from controlplane.events.texts import valid_text
 from controlplane.settings import Settings
 from controlplane.telemetry import tracing
 
@@ -34,11 +35,11 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "service": self.service,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": valid_text(record.getMessage()),
             **_context(record),
         }
         if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
+            line["error"] = valid_text(self.formatException(record.exc_info))
         return msgspec.json.encode(line).decode()
 
 

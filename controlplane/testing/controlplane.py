@@ -90,7 +90,16 @@ class ControlPlaneForTests:
     """
 
     def __init__(self, *runners: Runner, policy: Policy = least_loaded) -> None:
-        """Prepare; handlers run in a thread with an event loop of its own, once this is entered."""
+        """Prepare; handlers run in a thread with an event loop of its own, once this is entered.
+
+        Raises:
+            ValueError: two runners have one name, which is what the others know them by here.
+        """
+        names = [runner.name for runner in runners]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"Expected runners with a name each, but found more than one with the name {', '.join(twice)}."
+            )
         self.contents: Final = ContentStore(f"memory://{random_id()}", inline_limit_bytes=INLINE_LIMIT_BYTES)
         self._runners = runners
         self._policy = policy

@@ -13,9 +13,21 @@ ALLOWED: Final[dict[str, tuple[int, str]]] = {
         1,
         "A record that cannot be decided, for whatever reason, is set aside with its envelope; those behind it go on.",
     ),
+    "controlplane/runner/attempt.py": (
+        2,
+        "What an attempt says and submits is made of a stranger's words: what cannot be written is its failure, and must not keep it from ending.",
+    ),
     "controlplane/runner/attempts.py": (
         1,
         "A handler is a stranger's code: whatever it raises is that attempt's failure.",
+    ),
+    "controlplane/runner/errors.py": (
+        1,
+        "An exception's text is made by a stranger's __str__: that it cannot be made must not hide that the handler failed.",
+    ),
+    "controlplane/runner/joblogs.py": (
+        2,
+        "A line is formatted by a stranger's code: a slip in it is told in the line, or on standard error, as logging does; the job goes on.",
     ),
     "controlplane/runner/threads.py": (
         1,

@@ -53,6 +53,14 @@ async def wait(payload: None) -> None:
 Start = Callable[..., ControlPlaneForTests]
 
 
+def test_two_runners_of_one_name_are_refused() -> None:
+    """The second would take the place of the first, whose capabilities nobody would offer then."""
+    with pytest.raises(
+        ValueError, match="Expected runners with a name each, but found more than one with the name same"
+    ):
+        ControlPlaneForTests(Runner("same"), Runner("other"), Runner("same"))
+
+
 def test_a_result_its_events_and_its_truths(control_plane: Start) -> None:
     cp = control_plane(runner)
     job = cp.submit("greeting.write", {"name": "Ada"})

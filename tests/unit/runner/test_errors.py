@@ -40,6 +40,8 @@ def test_the_same_failure_of_the_same_attempt_is_the_same_error() -> None:
 def test_a_retry_is_at_some_time(seconds: float) -> None:
     with pytest.raises(ValueError, match="Expected seconds from 0 on"):
         RetryLater(seconds)
+    with pytest.raises(ValueError, match="Expected seconds from 0 on"):
+        DestinationUnavailable("gone", retry_after_seconds=seconds)
 
 
 @pytest.mark.parametrize(
