@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Iterator
 
 import pytest
 
@@ -20,6 +21,21 @@ NAME = "caf\udce9.txt"
 """What `os.listdir` returns for the bytes `caf\xe9.txt`."""
 runner = Runner("files", slots=2)
 in_processes = Runner("files", slots=2)
+
+
+@pytest.fixture(autouse=True)
+def unreported(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leave the logs out of pytest's own reports: a worker of xdist cannot send such text."""
+    plugin = request.config.pluginmanager.get_plugin("logging-plugin")
+    assert plugin is not None
+    handler = plugin.report_handler
+
+    def nothing(_: logging.LogRecord) -> bool:
+        return False
+
+    handler.addFilter(nothing)
+    yield
+    handler.removeFilter(nothing)
 
 
 def says(how: str, job: JobContext) -> str:
