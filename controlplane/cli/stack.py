@@ -10,13 +10,14 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from controlplane.client import Client
 from controlplane.events.catalog import Service
-from controlplane.local.ports import choose_port
+from controlplane.local.errors import EmbeddedStackError
+from controlplane.local.ports import choose_port, is_free, wait_until_free
 from controlplane.local.process import Child
-from controlplane.local.stack import EmbeddedStack
+from controlplane.local.stack import LET_GO_WITHIN_SECONDS, EmbeddedStack
 from controlplane.log.access import bring_about
 from controlplane.log.connection import LogConnection, LogRefused, LogUnavailable
 from controlplane.log.topics import ensure_topics
@@ -164,19 +165,33 @@ class SystemStack:
             }
         return variables
 
-    def _port(self, first: int, number: int = 0, taken: Sequence[int] = ()) -> int:
-        """Return the port of one of several processes: one after the other from the setting on, a free one where that is 0.
+    def _port(
+        self, setting: Literal["gateway_port", "truthcore_port"], number: int = 0, taken: Sequence[int] = ()
+    ) -> int:
+        """Return the port of one of several processes: one after the other from the setting on, another where a program has one that nobody chose.
 
-        A child that was given 0 would find one by itself, and nobody knew which.
+        A child that was given 0, or a port of others, would not be where it is looked for, and others would answer in its place.
+
+        Raises:
+            EmbeddedStackError: a program has the port that was chosen.
         """
-        return choose_port(None, taken) if self._free_ports or first == 0 else first + number
+        first: int = getattr(self._settings, setting)
+        if self._free_ports or first == 0:
+            return choose_port(None, taken)
+        port = first + number
+        wait_until_free([port], LET_GO_WITHIN_SECONDS)  # By what an earlier stack of this folder left behind.
+        if setting in self._settings.model_fields_set and not is_free(port):
+            raise EmbeddedStackError(
+                f"Expected port {port} (CONTROLPLANE_{setting.upper()}) to be free, but another program has it."
+            )
+        return choose_port(port, taken)
 
     def _start_services(self) -> None:
         settings = self._settings
         self.kafka_bootstrap = settings.kafka_bootstrap or self.embedded.kafka_bootstrap
         if self.certificates is not None:
             asyncio.run(let_in(self.connection(), settings))
-        gateway = self._port(settings.gateway_port)
+        gateway = self._port("gateway_port")
         scheme = self.scheme
         self.gateway_url = f"{scheme}://{settings.gateway_host}:{gateway}"
         known = {"CONTROLPLANE_IDENTITIES": str(settings.identities.absolute())} if settings.identities else {}
@@ -202,7 +217,7 @@ class SystemStack:
         names = ["truthcore", *(f"truthcore-{number}" for number in range(2, self._replicas * self._shards + 1))]
         ports: list[int] = []
         for number in range(len(names)):
-            ports.append(self._port(settings.truthcore_port, number, ports))
+            ports.append(self._port("truthcore_port", number, ports))
         self.truthcore_urls = {
             name: f"{scheme}://{settings.truthcore_host}:{port}" for name, port in zip(names, ports, strict=True)
         }
