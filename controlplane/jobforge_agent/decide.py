@@ -16,7 +16,7 @@ from controlplane.events.job_contracts import Registry
 from controlplane.events.sizes import LONGEST_TEXT_CHARACTERS
 from controlplane.events.types import ErrorEnvelope, LogPosition, Producer
 from controlplane.jobforge_agent.breakers import failed, lost_with, succeeded
-from controlplane.jobforge_agent.options import impossible
+from controlplane.jobforge_agent.options import LONGEST_SECONDS, impossible
 from controlplane.jobforge_agent.outcome import claimed_truths, outcome_truth
 from controlplane.jobforge_agent.retry import backoff_micros, will_retry
 from controlplane.jobforge_agent.state import BY_TIME, SECOND, Job, earliest
@@ -220,8 +220,9 @@ def on_failed(job: Job, event: types.AttemptFailed, context: Context) -> Decisio
         return _replace(_failed(job, event.error, context), observed=observed)
     failures = job.failures + 1
     delay = backoff_micros(job.retry, failures, event.attempt_id)
-    if event.error.retry_after_seconds is not None:
-        delay = max(delay, int(event.error.retry_after_seconds * SECOND))
+    asked = event.error.retry_after_seconds
+    if asked is not None and asked > 0:  # It may be no number: not every runner is of our making.
+        delay = max(delay, int(min(asked, LONGEST_SECONDS) * SECOND))
     header = caused_header(context.cause, "JobRetryScheduled", 0, context.producer, context.now)
     rest = _retry(_replace(job, failures=failures), event.error, delay, header, context)
     return _replace(rest, observed=observed)

@@ -259,7 +259,7 @@ class Attempt:
         untold = self._told(event, partition=self.partition, acknowledged=self.on_acknowledged)
         if untold is None:
             return
-        error = failure(untold, self.attempt_id)
+        error = failure(untold, self.attempt_id, sealed=self.sealed)
         if isinstance(untold, RecordTooLarge):
             error = refusal("result_invalid", f"Result and claims: {untold}", self.attempt_id, field="result")
         event, self.outcome = observations.failed(self.lease, error, self.duration_micros, now_micros()), "failed"

@@ -213,6 +213,17 @@ def test_what_follows_from_time(before: Job, now: int, published: list[str], aft
     assert decision.job.phase is after
 
 
+@pytest.mark.parametrize(("asked", "least"), [(5.0, 5), (float("nan"), 0), (-1.0, 0), (float("inf"), 86_400)])
+def test_a_runner_may_ask_for_patience_but_not_for_nonsense(asked: float, least: int) -> None:
+    error = msgspec.structs.replace(failed().error, retry_after_seconds=asked)
+    decision = DECIDERS[types.AttemptFailed](
+        job(Phase.RUNNING), msgspec.structs.replace(failed(), error=error), context()
+    )
+    assert decision.job is not None
+    assert decision.job.phase is Phase.RETRYING
+    assert NOW + least * SECOND <= (decision.job.due_at or 0) < 2**63
+
+
 def test_a_silent_runner_that_returns_is_told_to_stop_what_was_taken_from_it() -> None:
     decision = on_lost(job(Phase.RUNNING), "silent", context())
     assert names(decision) == ["AttemptRevoked", "AttemptLost", "JobRetryScheduled"]
