@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Annotated, Any, Final
-from urllib.parse import quote
 
 import typer
 from rich.markup import escape
@@ -16,8 +15,6 @@ LOOK_SECONDS: Final = 0.5
 PAGE_RECORDS: Final = 200
 PAGES_BACK: Final = 50
 """A look that finds more new records than so many pages says that some were left out."""
-JOB_RECORDS: Final = 2_000
-"""The gateway tells the first so many of a job; where there are more, the newest are looked for among all records."""
 REMEMBERED: Final = 50_000
 COLOURS: Final = (("Completed", "green"), ("Succeeded", "green"), ("Failed", "red"), ("Lost", "red"), ("Rejected", "red"), ("Refused", "red"), ("Truth", "yellow"), ("Routed", "cyan"), ("Started", "cyan"))  # fmt: skip
 
@@ -63,16 +60,8 @@ def pages(client: Any, filters: dict[str, Any], size: int) -> Iterator[list[Any]
 
 def of_job(client: Any, job: str, filters: dict[str, Any]) -> Iterator[Any]:
     """Yield the records of a job, newest first: the gateway finds them, and those of all others are not looked through."""
-    from controlplane.api.models import EventsAnswer
-
-    answer = client.request("GET", f"/v1/jobs/{quote(job)}/events", query={"as_of": filters["as_of"]})
-    found = EventsAnswer.model_validate(answer).events
-    if len(found) >= JOB_RECORDS:
-        everything = chain.from_iterable(pages(client, filters, PAGE_RECORDS))
-        yield from (record for record in everything if wanted(record, None, job))
-        return
     topic, correlation = filters["topic"], filters["correlation_id"]
-    for record in reversed(found):
+    for record in reversed(client.job_events(job, as_of=filters["as_of"])):
         if topic in {None, record.position.rsplit("/", 2)[0]} and correlation in {None, record.correlation_id}:
             yield record
 

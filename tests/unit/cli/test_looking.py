@@ -22,11 +22,10 @@ def record(number: int, event_type: str = "JobAccepted", topic: str = "controlpl
 
 
 def answered(request: httpx.Request, of_one_job: list[dict[str, Any]], everything: list[dict[str, Any]]) -> Any:
-    if request.url.path == "/v1/jobs/job-1/events":
-        return {"events": of_one_job, "next_cursor": None, "reflects": REFLECTS}
-    limit, start = int(request.url.params["limit"]), int(request.url.params.get("cursor", 0))
-    following = str(start + limit) if start + limit < len(everything) else None
-    return {"events": everything[start : start + limit], "next_cursor": following, "reflects": REFLECTS}
+    some = of_one_job if request.url.path == "/v1/jobs/job-1/events" else everything
+    limit, start = int(request.url.params.get("limit", 1000)), int(request.url.params.get("cursor", 0))
+    following = str(start + limit) if start + limit < len(some) else None
+    return {"events": some[start : start + limit], "next_cursor": following, "reflects": REFLECTS}
 
 
 def told(commands: Commands, *argv: str, of_one_job: list[dict[str, Any]], everything: int = 0) -> list[int]:
@@ -51,10 +50,10 @@ def test_records_of_a_job_take_one_request(commands: Commands) -> None:
     assert told(commands, "--job", "job-1", *types, "--correlation", "chain", of_one_job=mine) == [7, 1]
 
 
-def test_a_job_with_more_records_than_are_told_is_looked_for_among_all(commands: Commands) -> None:
-    first = [record(1)] * 2_000
-    assert told(commands, "--job", "job-1", "--limit", "3", of_one_job=first, everything=3_000) == [2998, 2995, 2992]
-    assert len(commands.seen) == 2
+def test_the_newest_records_of_a_job_of_several_pages_are_listed(commands: Commands) -> None:
+    mine = [record(number) for number in range(2_500)]
+    assert told(commands, "--job", "job-1", "--limit", "3", of_one_job=mine, everything=3_000) == [2499, 2498, 2497]
+    assert len(commands.seen) == 3
 
 
 def test_several_types_are_chosen_from_whole_pages(commands: Commands) -> None:
