@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from controlplane.api.fields import AS_NUMBER, INT_MOST, Moment, Number, Whole
 from controlplane.api.job_ids import FREE, RESERVED_ENDINGS
+from controlplane.events.identity import IDENTIFIER, TENANT
 from controlplane.events.types import Category
 
-Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}$")]
-TenantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")]
+Identifier = Annotated[str, Field(pattern=f"^{IDENTIFIER.pattern}$")]
+TenantName = Annotated[str, Field(pattern=f"^{TENANT.pattern}$")]
 """An identifier without / and :, which part a tenant's name from that of its key or secret."""
 Labels = Annotated[
     dict[Annotated[str, Field(max_length=200)], Annotated[str, Field(max_length=200)]], Field(max_length=50)

@@ -9,11 +9,11 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from controlplane.api.problems import Refused, refused
-from controlplane.events.catalog import JOBS, TERMINAL
+from controlplane.events.catalog import JOBS
 from controlplane.gateway.cores import TruthCores
+from controlplane.gateway.streams import CONCLUSIONS
 from controlplane.log.positions import Partition, parse_position
 
-CONCLUSIONS: Final = frozenset(one.__name__ for one in TERMINAL)
 AGAIN_SECONDS: Final = 0.1
 WAIT_SECONDS: Final = 5.0
 Query = Sequence[tuple[str, str]]
@@ -82,6 +82,16 @@ async def is_concluded(cores: TruthCores, job_id: str, positions: Mapping[Partit
     except Refused:
         return False
     return any(is_before(one["position"], positions) for one in page["events"])
+
+
+async def first_of(cores: TruthCores, job_id: str, event_type: str) -> str | None:
+    """Return where the first record of a type about a job is, or None.
+
+    Raises:
+        Refused: the log does not know the job, or TruthCore does not answer.
+    """
+    page = await _page(cores, job_id, [("event_type", event_type), ("limit", "1")])
+    return next((str(one["position"]) for one in page["events"]), None)
 
 
 def is_before(position: str, positions: Mapping[Partition, int]) -> bool:

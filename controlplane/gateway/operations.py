@@ -2,7 +2,6 @@
 
 import time
 from typing import Annotated, Any, Literal, cast
-from urllib.parse import quote
 
 import msgspec
 from fastapi import APIRouter, Depends, Path, Request
@@ -19,9 +18,10 @@ from controlplane.events.identity import Instant
 from controlplane.gateway.callers import CALLER
 from controlplane.gateway.cores import TruthCores
 from controlplane.gateway.governance import Governance
+from controlplane.gateway.histories import first_of
 from controlplane.gateway.idempotency import declared, identity_of
 from controlplane.gateway.submissions import door_of, submission
-from controlplane.log.positions import position_text
+from controlplane.log.positions import parse_position, position_text
 
 Limited = Annotated[str, Path(pattern=r"^(key|type|tenant):[^\x00-\x1f]{1,200}$", examples=["key:default/customer-7"])]
 Paused = Annotated[str, Path(pattern=r"^(pool|type):[^\x00-\x1f]{1,200}$", examples=["pool:gpu"])]
@@ -255,13 +255,7 @@ async def _submission_of(request: Request, job_id: str) -> types.LogPosition | N
     """Return where a job was submitted, for one that JobForge may have forgotten; None when TruthCore cannot say."""
     cores = cast(TruthCores, request.app.state.truthcores)
     try:
-        answer = await cores.ask("GET", f"/v1/jobs/{quote(job_id)}/events", b"", b"")
+        place = await first_of(cores, job_id, "JobSubmitted")
     except Refused:
         return None
-    if answer.status_code != 200:
-        return None
-    for event in msgspec.json.decode(answer.body)["events"]:
-        if event["event_type"] == "JobSubmitted":
-            topic, partition, offset = event["position"].rsplit("/", 2)
-            return types.LogPosition(topic=topic, partition=int(partition), offset=int(offset))
-    return None
+    return None if place is None else parse_position(place)

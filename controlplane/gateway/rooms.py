@@ -82,7 +82,6 @@ class LiveAnswer(StreamingResponse):
         """Take the parts and what they need."""
         own = {"cache-control": "no-store", "x-accel-buffering": "no"}
         super().__init__(parts, status_code, headers=own | dict(headers or {}))
-        self._parts = parts
         self._held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
